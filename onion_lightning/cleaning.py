@@ -1,0 +1,110 @@
+"""Cleaning of one headline or article. Each kind of change has a name, so that a corpus can count them.
+
+`clean_text` is idempotent, and changes nothing but what `CHANGES` lists.
+"""
+
+import html
+import re
+import unicodedata
+from typing import NamedTuple
+
+__all__ = ["CHANGES", "Row", "clean_row", "clean_text", "headline_key"]
+
+CHANGES = {
+    "line_endings": "CR, CRLF and Unicode line separators became LF",
+    "spaces": "no-break and other wide spaces became plain spaces; space at the edges of lines went",
+    "zero_width": "zero-width characters, byte-order marks, soft hyphens and control characters went",
+    "html_entities": "HTML entities became the characters they stand for",
+    "unicode_form": "characters were composed (Unicode NFC)",
+    "blank_lines": "runs of blank lines became one",
+    "advertisement": "lines that say only “Advertisement” went",
+    "repeated_headline": "an article that opened by repeating its headline lost the repeat",
+}
+
+ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+LINE_ENDING = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+WIDE_SPACE = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# U+200C and U+200D stay: they shape Persian and Indic words and join emoji.
+ZERO_WIDTH = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u180e\u200b\u2060\ufeff]")
+LINE_EDGE = re.compile(r" +(?=\n)|(?<=\n) +|^[ \n]+|[ \n]+$")
+ADVERTISEMENT = re.compile(r"^advertisement[.:]?$(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
+
+
+class Row(NamedTuple):
+    """A cleaned headline and article, and the names of the changes that were made."""
+
+    headline: str
+    article: str
+    changes: set[str]
+
+
+def unescape(text: str) -> str:
+    """Resolve HTML entities that end in a semicolon ("&amp;"); "AT&T" and an unknown "&foo;" stay as they are."""
+    return ENTITY.sub(lambda match: html.unescape(match[0]), text)
+
+
+PASSES = [
+    ("html_entities", unescape),
+    ("zero_width", lambda text: ZERO_WIDTH.sub("", text)),
+    ("line_endings", lambda text: LINE_ENDING.sub("\n", text)),
+    ("spaces", lambda text: WIDE_SPACE.sub(" ", text)),
+    ("spaces", lambda text: LINE_EDGE.sub("", text)),
+    ("unicode_form", lambda text: unicodedata.normalize("NFC", text)),
+    ("advertisement", lambda text: ADVERTISEMENT.sub("", text)),
+    ("blank_lines", lambda text: re.sub(r"\n{3,}", "\n\n", text)),
+]
+
+
+def clean_text(text: str) -> tuple[str, set[str]]:
+    """Clean an article until nothing changes any more (an entity may hide another: "&amp;amp;").
+
+    Returns:
+        The text and the names of the changes made.
+    """
+    changes: set[str] = set()
+    before = None
+    while before != text:
+        before = text
+        for name, change in PASSES:
+            changed = change(text)
+            if changed != text:
+                changes.add(name)
+                text = changed
+    return text, changes
+
+
+def drop_repeated_headline(headline: str, article: str) -> str:
+    """Remove the headline from the beginning of the article, however often it stands there.
+
+    It counts where it has a line of its own, or where four words or more of it stand letter for letter before a new
+    sentence: "Area Man Wins TOLEDO, OH—". "Local dog wins vote in landslide" under "Local dog wins vote" is a sentence.
+    """
+    while article:
+        first, _, rest = article.partition("\n")
+        if headline_key(first) == headline_key(headline) != "":
+            article = rest.lstrip()
+            continue
+        after = article[len(headline) :].lstrip(" \n:.–—-|")
+        opens = article.startswith(headline) and len(headline.split()) >= 4
+        if not opens or not (after == "" or after[0].isupper() or after[0] in "“\"'‘("):
+            break
+        article = after
+    return article
+
+
+def clean_row(headline: str, article: str) -> Row:
+    """Clean a pair. A headline becomes one line; a cell that holds nothing becomes an empty string."""
+    headline, changes = clean_text(headline)
+    headline = " ".join(headline.split())
+    article, more = clean_text(article)
+    shorter = drop_repeated_headline(headline, article)
+    if shorter != article:
+        article = clean_text(shorter)[0]
+        changes.add("repeated_headline")
+    return Row(headline, article, changes | more)
+
+
+def headline_key(headline: str) -> str:
+    """What makes two headlines the same: their letters and digits, without regard to case, quotes or spacing."""
+    folded = unicodedata.normalize("NFKC", headline).casefold()
+    return " ".join(re.findall(r"\w+", folded)) or folded.strip()

@@ -1,0 +1,316 @@
+"""The command: LightningCLI with data and model linked, run folders, and errors as sentences."""
+
+import logging
+import os
+import re
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import datasets
+import lightning.pytorch as pl
+import torch
+import transformers
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+
+from onion_lightning.base_model import has_bfloat16
+from onion_lightning.callbacks import ArticleWriter, CorpusTable, LastCheckpoint, Progress, RunFolder, Samples
+from onion_lightning.checkpoints import META, AtomicCheckpointIO, read_checkpoint, resolve
+from onion_lightning.data import OnionDataModule
+from onion_lightning.errors import Interrupted, OnionError
+from onion_lightning.loggers import MetricsFile, why_offline
+from onion_lightning.model import OnionModule, same_architecture
+from onion_lightning.signals import GracefulStop, StopSignals
+
+__all__ = ["OnionCLI", "main"]
+
+log = logging.getLogger(__name__)
+
+FATAL = ("lora_rank", "target_modules")  # adapters of another size cannot be loaded
+REPO_HINT = "python -m onion_lightning"
+
+
+def is_rank_zero() -> bool:
+    """Whether this process speaks for the job, before Lightning has told ranks apart."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def tell(message: str) -> None:
+    """Say something to the user, once a job."""
+    if is_rank_zero():
+        Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration beside the checkpoints and to the loggers."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, folder: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.folder = folder
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        text = self.parser.dump(self.config, skip_none=False)
+        if not getattr(trainer, "fast_dev_run", False):
+            (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.config.as_dict())
+
+
+class OnionCLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict` for `OnionModule` and `OnionDataModule`.
+
+    Args:
+        args: the command line, without the program's name.
+        signals: the handler that is in force.
+    """
+
+    def __init__(self, args: list[str], signals: StopSignals) -> None:
+        self.args = args
+        self.signals = signals
+        super().__init__(
+            OnionModule,
+            OnionDataModule,
+            args=args,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(ArticleWriter, "articles")
+        parser.link_arguments("model.base_model", "data.base_model")
+        parser.link_arguments("checkpoint.dirpath", "samples.dirpath")
+
+    @property
+    def options(self) -> Namespace:
+        """The configuration of the subcommand that runs."""
+        return self.config[self.config["subcommand"]]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.options.checkpoint.dirpath).expanduser()
+
+    # Before anything is built
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        with warnings.catch_warnings():
+            self.config = parser.parse_args(args)
+            self.typed = parser.parse_args(args, defaults=False)
+
+    def was_typed(self, key: str) -> bool:
+        """Whether the user gave a value, by flag or YAML."""
+        return key in self.typed[self.config["subcommand"]]
+
+    def _parse_ckpt_path(self) -> None:
+        """Take from the checkpoint what the user did not type. (Lightning's own lets the checkpoint beat the user.)"""
+        self.wandb_id = None
+        fits = self.config["subcommand"] == "fit"
+        if self.options.get("ckpt_path") is None:
+            return
+        path = resolve(self.options.ckpt_path, self.folder)
+        if fits and self.options.ckpt_path == "last" and not path.exists():
+            tell(f"--ckpt_path last: there is no {path} yet, so the run starts anew.")
+            self.options["ckpt_path"] = None
+            return
+        meta = read_checkpoint(path)[META]
+        self.options["ckpt_path"] = str(path)
+        self.wandb_id = meta["wandb_id"]
+        self.take_adapter_flags(path, meta, fits)
+
+    def take_adapter_flags(self, path: Path, meta: dict[str, Any], fits: bool) -> None:
+        for name, saved in meta["model"].items():
+            typed = self.options.model[name]
+            if not self.was_typed(f"model.{name}"):
+                self.options.model[name] = saved
+            elif typed != saved and name in FATAL:
+                raise OnionError(
+                    f"--model.{name} {typed}: {path} was made with {saved}; give that value, or another checkpoint."
+                )
+            elif typed != saved and name == "base_model" and not same_architecture(typed, meta["architecture"]):
+                raise OnionError(
+                    f"--model.base_model {typed}: {path} was made for {saved}, a model of another shape; give that one, or"
+                    " another checkpoint."
+                )
+            elif typed != saved and fits:
+                tell(f"--model.{name} {typed}: the checkpoint was made with {saved}; going on with {typed}, as typed.")
+        self.options.data["base_model"] = self.options.model.base_model
+
+    def before_instantiate_classes(self) -> None:
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+            self.options.trainer["logger"] = False
+            return
+        self.save_config_callback = SaveConfig
+        self.save_config_kwargs = {"folder": self.folder}
+        for logger in wandb_configs(self.options.trainer):
+            self.prepare_wandb(logger)
+
+    def prepare_wandb(self, logger: Namespace) -> None:
+        """Go on in the checkpoint's run; go offline where W&B cannot be had."""
+        arguments = logger["init_args"]
+        if self.wandb_id:
+            arguments["id"] = self.wandb_id
+        if not arguments.get("offline") and is_rank_zero() and (reason := why_offline()):
+            arguments["offline"] = True
+            tell(f"W&B is offline: {reason}. `wandb sync` uploads the run later.")
+        if arguments.get("offline"):
+            os.environ.setdefault("WANDB_SILENT", "true")  # eight lines about syncing
+
+    # Building
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        trainer = self.options.trainer
+        callbacks: list[Any] = [GracefulStop(self.signals)]
+        if self.subcommand == "fit":
+            callbacks += [RunFolder(self.folder), CorpusTable(self.folder), best_checkpoint(self.folder)]
+        if trainer.enable_progress_bar is not False:
+            callbacks.append(Progress())
+        kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
+        kwargs["use_distributed_sampler"] = False  # the data module deals rows itself
+        kwargs["precision"] = self.precision()
+        kwargs["enable_model_summary"] = bool(trainer.enable_model_summary)  # its table says nothing of 8 bit
+        config = {**self._get(self.config_init, "trainer"), **kwargs}
+        config["callbacks"] = [*callbacks, *(config["callbacks"] or [])]
+        mine = ["checkpoint", "samples"] if self.subcommand == "fit" else ["articles"]
+        made = self._instantiate_trainer(config, [self._get(self.config_init, key) for key in mine])
+        if self.subcommand == "fit" and not getattr(made, "fast_dev_run", False):
+            made.loggers = [*made.loggers, MetricsFile(self.folder)]
+        return made
+
+    def precision(self) -> Any:
+        """The precision that was asked for, or what this CPU has instead of float16."""
+        asked = self.options.trainer.precision
+        accelerator = self.options.trainer.accelerator
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+        if not on_cpu or asked not in ("16-mixed", "16", 16, "bf16-mixed", "bf16"):
+            return asked
+        if has_bfloat16(torch.device("cpu")):
+            return "bf16-mixed"
+        tell(f"--trainer.precision {asked}: this CPU has no 16-bit arithmetic, so the run is in 32-true.")
+        return "32-true"
+
+    # Around the run
+
+    def before_fit(self) -> None:
+        self.began = time.monotonic()
+
+    def after_fit(self) -> None:
+        if getattr(self.trainer, "fast_dev_run", False):
+            return
+        minutes = (time.monotonic() - self.began) / 60
+        last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
+        figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
+        tell(f"\nDone: step {self.trainer.global_step} after {minutes:.1f} minutes{perplexity}.")
+        tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
+        config = next(
+            (word for flag, word in zip(self.args, self.args[1:], strict=False) if flag in ("--config", "-c")), None
+        )
+        command = [*REPO_HINT.split(), "predict", *(["--config", config] if config else []), "--ckpt_path", str(last)]
+        command += ["--data.headlines", '["Area Man Declares War On Tuesday"]']
+        tell(f"Write an article with it:\n  {shlex.join(command)}")
+
+
+def wandb_configs(trainer: Namespace) -> list[Namespace]:
+    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+    return [one for one in loggers if isinstance(one, Namespace) and one["class_path"].endswith(WandbLogger.__name__)]
+
+
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/loss",
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+
+
+def quiet_libraries() -> None:
+    """Turn off what libraries say at every run and nobody can act on."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("onion_lightning").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # rows are encoded beforehand: a batch is a few milliseconds
+        ".*No device id is provided via `init_process_group`.*",
+        ".*`is_gradient_checkpointing` is deprecated.*",  # peft's
+        ".*dataloader is not resumable.*",  # the sampler resumes: see batches.py
+        ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's, under torch 2.13
+        ".*smaller than the logging interval.*",
+        ".*exists and is not empty.*",  # an earlier run's files are moved aside, and told
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def sentence(error: Exception) -> str:
+    """A library's error about the configuration as one line, without its usage dump."""
+    text = str(error)
+    text = re.sub(r"(?s)\n\s*(For details of accepted options|Subtypes|Given value type).*", "", text)
+    return " ".join(text.split())
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns:
+        The exit status: 0; 1 for bad input; 2 for a command line that does not parse; 128 + signal when stopped.
+    """
+    quiet_libraries()
+    args = sys.argv[1:] if args is None else args
+    try:
+        with StopSignals() as signals:
+            OnionCLI(args, signals)
+    except OnionError as error:
+        return fail(str(error), 1)
+    except ArgumentError as error:
+        return fail(sentence(error), 2)
+    except MisconfigurationException as error:
+        return fail(f"--trainer: {sentence(error)}", 1)
+    except Interrupted as stop:
+        return interrupted(stop, args)
+    return 0
+
+
+def fail(message: str, status: int) -> int:
+    tell(f"error: {message}")
+    return status
+
+
+def interrupted(stop: Interrupted, args: list[str]) -> int:
+    if "fit" in args[:1]:
+        again = shlex.join([*REPO_HINT.split(), *without_ckpt_path(args), "--ckpt_path", "last"])
+        tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Go on with:\n  {again}")
+    else:
+        tell(f"\nStopped by signal {stop.signum}.")
+    if not is_rank_zero():
+        wait_for_parent()
+    return 128 + stop.signum
+
+
+def without_ckpt_path(args: list[str]) -> list[str]:
+    kept = re.sub(r"--ckpt_path[= ]\S+", "", "\0".join(args).replace("--ckpt_path\0", "--ckpt_path="))
+    return [word for word in kept.split("\0") if word.strip()]
+
+
+def wait_for_parent(seconds: float = 8.0) -> None:
+    """Leave after rank 0: Lightning kills it when it sees a rank end with a status other than 0."""
+    parent, began = os.getppid(), time.monotonic()
+    while os.getppid() == parent and time.monotonic() - began < seconds:
+        time.sleep(0.05)

