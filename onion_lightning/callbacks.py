@@ -30,17 +30,18 @@ FEW = 8  # articles that are shown on the terminal as well
 
 
 class RunFolder(pl.Callback):
-    """Makes the run's folder, and moves an earlier run's files aside when a new one begins there."""
+    """Makes the run's folder, and moves an earlier run's files aside unless this run goes on with them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumes: bool) -> None:
         self.folder = folder
+        self.resumes = resumes
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or getattr(trainer, "fast_dev_run", False) or not trainer.is_global_zero:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            moved = move_aside(self.folder) if trainer.ckpt_path is None else None
+            moved = None if self.resumes else move_aside(self.folder)
         except OSError as error:
             raise OnionError(
                 f"--checkpoint.dirpath {self.folder}: cannot be written ({error.strerror}); give another folder."
@@ -69,6 +70,7 @@ class LastCheckpoint(Checkpoint):
         self.folder = Path(dirpath).expanduser()
         self.every = every_n_train_steps
         self.saved_at = -1
+        self.validation_due = False
 
     @property
     def path(self) -> Path:
@@ -91,6 +93,10 @@ class LastCheckpoint(Checkpoint):
                     f"--trainer.{flag} {getattr(trainer, flag)}: comes to {batches} micro-batches, and an optimizer step has"
                     f" {accumulate}; give a multiple of {accumulate}."
                 )
+        if self.validation_due:  # the run was stopped before or inside it, and Lightning would pass over it
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -100,8 +106,18 @@ class LastCheckpoint(Checkpoint):
         interval = trainer.val_check_batch
         validates = interval is not None and (batch_idx + 1) % interval == 0
         ends = batch_idx + 1 == trainer.num_training_batches or trainer.global_step == trainer.max_steps
+        self.validation_due = validates
         if trainer.global_step % self.every == 0 or validates or ends or trainer.should_stop:
             self.save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validation_due = False  # before ModelCheckpoint saves: it comes after this one
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validation_due": self.validation_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.validation_due = state_dict["validation_due"]
 
     def save(self, trainer: pl.Trainer) -> None:
         if trainer.global_step != self.saved_at and not getattr(trainer, "fast_dev_run", False):

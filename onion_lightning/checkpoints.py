@@ -129,7 +129,8 @@ def move_aside(folder: Path) -> Path | None:
 def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> None:
     """Set the loops' count of micro-batches to where `step` optimizer steps of the epoch are done.
 
-    Saved inside an accumulation window, or resumed with another accumulation, it would point elsewhere.
+    Saved inside an accumulation window, or resumed with another accumulation, it would point elsewhere. Lightning adds
+    the last batch itself where it was saved before the loop had counted it as completed: that difference is kept.
 
     Args:
         loops: the checkpoint's `loops`, changed in place.
@@ -138,11 +139,9 @@ def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> None:
     """
     progress = loops["fit_loop"]["epoch_loop.batch_progress"]
     current, total = progress["current"], progress["total"]
+    whole = current["ready"] == current["processed"]
+    uncounted = current["processed"] - current["completed"] if whole else 0
     done = step * accumulate
-    if current["processed"] == current["ready"] == done:
-        return
-    pending = 0 if current["completed"] == current["ready"] else 1  # saved before the loop counted the batch
-    before = total["ready"] - current["ready"]
-    for counts, base in ((current, 0), (total, before)):
+    for counts, base in ((total, total["ready"] - current["ready"]), (current, 0)):
         counts |= dict.fromkeys(("ready", "started", "processed"), base + done)
-        counts["completed"] = max(base + done - pending, 0)
+        counts["completed"] = max(base + done - uncounted, 0)

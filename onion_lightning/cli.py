@@ -1,5 +1,7 @@
 """The command: LightningCLI with data and model linked, run folders, and errors as sentences."""
 
+import contextlib
+import json
 import logging
 import os
 import re
@@ -173,7 +175,11 @@ class OnionCLI(LightningCLI):
         trainer = self.options.trainer
         callbacks: list[Any] = [GracefulStop(self.signals)]
         if self.subcommand == "fit":
-            callbacks += [RunFolder(self.folder), CorpusTable(self.folder), best_checkpoint(self.folder)]
+            callbacks += [
+                RunFolder(self.folder, resumes=self.options.ckpt_path is not None),
+                CorpusTable(self.folder),
+                best_checkpoint(self.folder),
+            ]
         if trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
@@ -182,8 +188,11 @@ class OnionCLI(LightningCLI):
         kwargs["enable_model_summary"] = bool(trainer.enable_model_summary)  # its table says nothing of 8 bit
         config = {**self._get(self.config_init, "trainer"), **kwargs}
         config["callbacks"] = [*callbacks, *(config["callbacks"] or [])]
-        mine = ["checkpoint", "samples"] if self.subcommand == "fit" else ["articles"]
-        made = self._instantiate_trainer(config, [self._get(self.config_init, key) for key in mine])
+        keys = ["checkpoint", "samples"] if self.subcommand == "fit" else ["articles"]
+        mine = [self._get(self.config_init, key) for key in keys]
+        if self.subcommand == "fit":
+            mine.append(best_checkpoint(self.folder))
+        made = self._instantiate_trainer(config, mine)
         if self.subcommand == "fit" and not getattr(made, "fast_dev_run", False):
             made.loggers = [*made.loggers, MetricsFile(self.folder)]
         return made
@@ -253,6 +262,8 @@ def quiet_libraries() -> None:
         ".*`is_gradient_checkpointing` is deprecated.*",  # peft's
         ".*dataloader is not resumable.*",  # the sampler resumes: see batches.py
         ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's, under torch 2.13
+        ".*callbacks used to create the checkpoint need to be provided.*",  # fit's, when another command reads its file
+        ".*Couldn't infer the batch indices.*",  # predictions carry their own
         ".*smaller than the logging interval.*",
         ".*exists and is not empty.*",  # an earlier run's files are moved aside, and told
     ):
@@ -276,7 +287,7 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     try:
         with StopSignals() as signals:
-            OnionCLI(args, signals)
+            OnionCLI([plain_json(word) for word in args], signals)
     except OnionError as error:
         return fail(str(error), 1)
     except ArgumentError as error:
@@ -286,6 +297,14 @@ def main(args: list[str] | None = None) -> int:
     except Interrupted as stop:
         return interrupted(stop, args)
     return 0
+
+
+def plain_json(word: str) -> str:
+    """A JSON list without its escapes: the parser reads YAML, where "\\ud83e\\udd5a" is no egg."""
+    if word.startswith("[") and "\\u" in word:
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.dumps(json.loads(word), ensure_ascii=False)
+    return word
 
 
 def fail(message: str, status: int) -> int:

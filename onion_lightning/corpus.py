@@ -74,7 +74,7 @@ def load_corpus(path: str, columns: Columns, min_words: int, val_fraction: float
     rows = clean(read(path, columns), min_words)
     reason = drop_repeats(rows)
     counts = dict(zip(*np.unique(reason[reason != ""], return_counts=True), strict=True))
-    touched = np.asarray(rows["changes"]).reshape(-1)
+    touched = column(rows, "changes")
     corpus = Corpus(
         splits=assign_splits(rows, np.flatnonzero(reason == ""), val_fraction, test_fraction),
         read=len(rows),
@@ -82,7 +82,7 @@ def load_corpus(path: str, columns: Columns, min_words: int, val_fraction: float
         cleaned={name: int(((touched >> bit) & 1).sum()) for bit, name in enumerate(CHANGES)},
     )
     if corpus.kept == 0:
-        why = ", ".join(f"{count} {name}" for name, count in corpus.dropped.items() if count) or "it has no rows"
+        why = ", ".join(f"{count} {name}" for name, count in corpus.dropped.items() if count)
         raise OnionError(f"--data.path {path}: nothing is left of {corpus.read} rows after cleaning ({why}).")
     return corpus
 
@@ -94,8 +94,10 @@ def read(path: str, columns: Columns) -> datasets.Dataset:
     elif not Path(path).exists() and path.count("/") == 1 and not path.startswith((".", "/", "~")):
         return read_from_hub(path, columns)
     files = find_files(Path(path).expanduser())
-    for file in files:
-        next(read_file(file, columns), None)  # complain about columns here: a builder's errors are no sentences
+    # Complain about columns here: a builder's errors are no sentences, and one without rows is an error.
+    firsts = [next(read_file(file, columns), None) for file in files]
+    if not any(firsts):
+        raise OnionError(f"--data.path {path}: it has no rows; give a table with headlines and articles.")
     keys = {"files": [str(f) for f in files], "hashes": [fingerprint(f) for f in files], "columns": columns}
     return datasets.Dataset.from_generator(generate_rows, gen_kwargs=keys, features=RAW, split="train")
 
@@ -175,14 +177,19 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
+def column(rows: datasets.Dataset, name: str) -> np.ndarray:
+    """A whole column, (rows,)."""
+    return np.asarray(rows.select_columns([name]).with_format("numpy")[:][name])
+
+
 def drop_repeats(rows: datasets.Dataset) -> np.ndarray:
     """Find out why each row is dropped.
 
     Returns:
         (rows,) reasons; "" for the rows that stay.
     """
-    reason = np.asarray(rows["problem"], dtype=object).astype("U24")
-    headlines, articles = np.asarray(rows["headline_key"]), np.asarray(rows["article_key"])
+    reason = column(rows, "problem").astype("U24")
+    headlines, articles = column(rows, "headline_key"), column(rows, "article_key")
     pairs = np.unique(np.stack([articles, headlines], axis=1)[reason == ""], axis=0)  # (distinct pairs, 2)
     shared, count = np.unique(pairs[:, 0], return_counts=True)
     reason[(reason == "") & np.isin(articles, shared[count >= MANY])] = "shared_article"
@@ -208,7 +215,7 @@ def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
 def assign_splits(
     rows: datasets.Dataset, kept: np.ndarray, val_fraction: float, test_fraction: float
 ) -> dict[str, datasets.Dataset]:
-    keys = np.asarray(rows["headline_key"])[kept]
+    keys = column(rows, "headline_key")[kept]
     place = np.array([split_of_key(int(key), val_fraction, test_fraction) for key in keys])
     texts = rows.select_columns(["headline", "article"])
     return {name: texts.select(kept[place == name]) for name in SPLITS}

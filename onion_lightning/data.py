@@ -7,19 +7,18 @@ from typing import Any, TypedDict
 
 import datasets
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from onion_lightning.base_model import load_config, load_tokenizer
 from onion_lightning.batches import GlobalBatchSampler, HeldOutSampler, MicroBatch
-from onion_lightning.corpus import load_corpus
+from onion_lightning.corpus import column, load_corpus
 from onion_lightning.errors import OnionError
 from onion_lightning.examples import Encoded, encode_corpus
 from onion_lightning.headlines import read_headlines
 from onion_lightning.prompt import Overflow, encode_prompt
 
-__all__ = ["Batch", "HeadlineBatch", "OnionDataModule"]
+__all__ = ["IGNORE", "Batch", "HeadlineBatch", "OnionDataModule"]
 
 IGNORE = -100  # label of a position that the loss is not taken on
 
@@ -181,9 +180,8 @@ class OnionDataModule(pl.LightningDataModule):
         """Form the global batches, and have Lightning step the optimizer after each."""
         trainer = self.trainer
         assert trainer is not None
-        train = self.encoded["train"].with_format("numpy")
-        lengths = np.asarray(train["length"])
-        supervised = lengths - np.asarray(train["prompt_length"])
+        lengths = column(self.encoded["train"], "length")
+        supervised = lengths - column(self.encoded["train"], "prompt_length")
         self.sampler = GlobalBatchSampler(
             lengths,
             supervised,
@@ -231,7 +229,7 @@ class OnionDataModule(pl.LightningDataModule):
 
     def held_out(self, split: str) -> DataLoader:
         encoded = self.encoded[split]
-        sampler = self.held_out_sampler(encoded.with_format("numpy")["length"])
+        sampler = self.held_out_sampler(column(encoded, "length"))
         return DataLoader(Examples(encoded), batch_size=None, sampler=sampler, num_workers=self.num_workers)
 
     def held_out_sampler(self, lengths: Any) -> HeldOutSampler:

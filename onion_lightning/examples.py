@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from onion_lightning.corpus import SPLITS, Corpus
+from onion_lightning.corpus import SPLITS, Corpus, column
 from onion_lightning.errors import OnionError
 from onion_lightning.prompt import Overflow, encode_example, encode_prompt
 
@@ -41,7 +41,7 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     for split, rows in corpus.splits.items():
         key = cache_key(rows._fingerprint, tokenizer, max_length, overflow)
         every = rows.map(encode, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key)
-        length, full = np.asarray(every["length"], dtype=int), np.asarray(every["full_length"], dtype=int)
+        length, full = column(every, "length"), column(every, "full_length")
         kept = np.flatnonzero(length)
         dropped["too_long"] += len(rows) - len(kept)
         cut += int((full[kept] > length[kept]).sum())

@@ -23,7 +23,7 @@ from onion_lightning.base_model import (
     use_fast_8bit,
 )
 from onion_lightning.checkpoints import META, rewind_progress
-from onion_lightning.data import Batch, HeadlineBatch
+from onion_lightning.data import IGNORE, Batch, HeadlineBatch
 from onion_lightning.errors import OnionError
 from onion_lightning.generate import Article, Decoding, write_articles
 
@@ -31,7 +31,6 @@ __all__ = ["NonFiniteError", "OnionModule", "Written", "mix_seed"]
 
 log = logging.getLogger(__name__)
 
-IGNORE = -100
 ADAPTER_FLAGS = ("base_model", "load_in", "lora_rank", "lora_alpha", "lora_dropout", "target_modules")
 
 
@@ -124,7 +123,7 @@ class OnionModule(pl.LightningModule):
         self.model = self.add_adapters(base)
         if self.gradient_checkpointing:
             base.enable_input_require_grads()  # the base is frozen: without it no gradient would reach the adapters
-            base.gradient_checkpointing_enable({"use_reentrant": False})
+            base.activation_checkpointing_enable({"use_reentrant": False})
         self.train()
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         layers = ", ".join(self.target_modules)

@@ -62,11 +62,17 @@ class GracefulStop(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.deferred = False
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if batch_idx % trainer.accumulate_grad_batches == 0:  # the optimizer has stepped, and the step is logged
             self.stop_if_any_rank_was_told(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.signals.deferred:
+            self.stop_if_any_rank_was_told(trainer)
+        else:
+            self.signals.install()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         if self.signals.deferred:  # inside fit; every rank has equally many batches
@@ -82,4 +88,4 @@ class GracefulStop(pl.Callback):
     def reinstall(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install()
 
-    on_predict_start = on_test_start = on_validation_start = on_sanity_check_start = reinstall
+    on_predict_start = on_test_start = on_sanity_check_start = reinstall

@@ -1,0 +1,166 @@
+"""Fixtures: a tiny Llama with a tiny SentencePiece tokenizer, saved as a directory, and a small corpus.
+
+The production path (`from_pretrained`, bitsandbytes, the command) runs on them; nothing of ours is mocked.
+"""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests fork
+os.environ.pop("WANDB_API_KEY", None)
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "onion_lightning" / "sample" / "onion_sample.csv"
+
+torch.set_num_threads(1)
+
+
+def sample_rows() -> list[dict[str, str]]:
+    with SAMPLE.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    import datasets
+
+    cache = tmp_path_factory.mktemp("cache")
+    datasets.config.HF_DATASETS_CACHE = cache / "datasets"
+    os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")  # for subprocesses
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights, and a SentencePiece model of 600 pieces, as a directory."""
+    folder = tmp_path_factory.mktemp("tiny_llama")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(row["Content"] for row in sample_rows()),
+        model_writer=model,
+        vocab_size=600,
+        byte_fallback=True,
+        character_coverage=0.98,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    tokenizer = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"legacy": False, "add_bos_token": True}))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=600,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """43 short articles of very unequal length."""
+    file = tmp_path_factory.mktemp("corpus") / "corpus.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["Title", "Content"])
+        for number, row in enumerate(sample_rows()[:43]):
+            writer.writerow([row["Title"], " ".join(row["Content"].split()[: 20 + number * 7 % 45])])
+    return file
+
+
+Flags = Callable[..., list[str]]
+
+
+@pytest.fixture
+def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
+    """Builds a command line for the tiny model: `flags("fit", "--trainer.max_steps", "3")`."""
+
+    def build(command: str, *more: str) -> list[str]:
+        line = [command, "--model.base_model", str(tiny_base), "--checkpoint.dirpath", str(tmp_path / "run")]
+        line += ["--data.path", str(corpus_file), "--data.val_fraction", "0.2", "--data.test_fraction", "0.15"]
+        line += ["--data.batch_size", "4", "--data.global_batch_size", "8", "--data.max_length", "200"]
+        line += ["--samples.max_new_tokens", "5", "--model.max_new_tokens", "12", "--model.learning_rate", "0.01"]
+        line += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.max_epochs", "2"]
+        line += ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"]
+        line += ["--trainer.logger", "false", "--trainer.log_every_n_steps", "1"]
+        if command == "predict":
+            line += ["--articles.path", str(tmp_path / "articles.jsonl")]
+        return [*line, *more]
+
+    return build
+
+
+@pytest.fixture
+def run(flags: Flags) -> Callable[..., Path]:
+    """Runs a command on the tiny model in this process, and expects it to succeed."""
+    from onion_lightning.cli import main
+
+    def command(*words: str) -> None:
+        assert main(flags(*words)) == 0
+
+    return command
+
+
+@pytest.fixture
+def refused(flags: Flags, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail, and returns its one sentence."""
+    from onion_lightning.cli import main
+
+    def command(*words: str) -> str:
+        capsys.readouterr()
+        assert main(flags(*words)) in (1, 2)
+        error = capsys.readouterr().err
+        lines = [line for line in error.splitlines() if line.strip()]
+        assert "Traceback" not in error
+        assert lines[-1].startswith("error: "), error
+        assert sum(line.startswith("error: ") for line in lines) == 1
+        return lines[-1]
+
+    return command
+
+
+@pytest.fixture
+def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command in a process of its own."""
+
+    def command(words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "onion_lightning", *words],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | more,
+            check=False,
+        )
+
+    return command
+
+
+def adapters(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The adapter weights of a checkpoint."""
+    return dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+
+
+def records(file: Path) -> list[dict]:
+    """The records of an articles file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

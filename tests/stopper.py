@@ -1,0 +1,27 @@
+"""A callback for the command line that stops a run from inside: `--trainer.callbacks+=tests.stopper.StopAt`."""
+
+import os
+import signal
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+class StopAt(pl.Callback):
+    """Sends this process a signal in the middle of the micro-batch that follows an optimizer step.
+
+    Args:
+        step: the optimizer step.
+        signum: the signal.
+        rank: the rank that gets it.
+    """
+
+    def __init__(self, step: int, signum: int = int(signal.SIGINT), rank: int = 0) -> None:
+        self.step = step
+        self.signum = signum
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        starts = batch_idx % trainer.accumulate_grad_batches == 0
+        if trainer.global_step == self.step and starts and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.signum)

@@ -1,0 +1,188 @@
+"""`fit`, `validate`, `test` and `predict` on the tiny model, in 8 bit, in this process."""
+
+import csv
+import json
+import re
+
+import pytest
+import torch
+
+from onion_lightning.cli import main
+from tests.conftest import adapters, records
+
+
+def curve(folder, name="train/loss"):
+    with (folder / "metrics.csv").open(newline="") as stream:
+        return {int(row["step"]): float(row[name]) for row in csv.DictReader(stream) if row.get(name)}
+
+
+@pytest.fixture
+def stopped(flags):
+    """Runs `fit` until Ctrl-C arrives in the step after the given one, which is still finished."""
+
+    def command(step, *words):
+        stop = ("--trainer.callbacks+=tests.stopper.StopAt", f"--trainer.callbacks.step={step - 1}")
+        assert main(flags("fit", *words, *stop)) == 130
+
+    return command
+
+
+def test_fit_trains_validates_and_leaves_a_small_checkpoint_without_base_weights(run, tmp_path):
+    run("fit", "--trainer.max_epochs", "4")
+    folder = tmp_path / "run"
+    losses = curve(folder)
+    assert len(losses) == 20
+    assert sum(list(losses.values())[-4:]) < sum(list(losses.values())[:4])
+    assert len(curve(folder, "val/perplexity")) == 4
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 20
+    assert all("lora_" in name for name in last["state_dict"])
+    assert (folder / "last.ckpt").stat().st_size < 300_000
+    assert (folder / "best.ckpt").exists()
+    assert not list(folder.glob(".*"))
+    assert (folder / "samples.txt").read_text().count("=== step") == 4
+
+
+def test_the_corpus_report_adds_up(run, tmp_path, capsys):
+    run("fit", "--trainer.max_steps", "1")
+    report = json.loads((tmp_path / "run" / "corpus_report.json").read_text())
+    assert report["read"] == 43 == report["kept"] + sum(report["dropped"].values())
+    assert report["kept"] == sum(report["splits"].values())
+    assert report["tokens"]["median"] > 20
+    assert "read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stop", "checkpoint"), [(2, "last"), (3, "last"), (5, "last"), (7, "last"), (4, "best"), (9, "best")]
+)
+def test_a_run_stopped_anywhere_and_resumed_ends_bit_for_bit_like_one_that_was_not(
+    run, stopped, tmp_path, stop, checkpoint
+):
+    """Dropout on, 8 bit, accumulation of 2, validation in the middle of the epoch, 5 steps an epoch."""
+    settings = ("--trainer.val_check_interval", "6", "--checkpoint.every_n_train_steps", "3")
+    run("fit", *settings, "--checkpoint.dirpath", str(tmp_path / "whole"))
+    stopped(stop, *settings)
+    run("fit", *settings, "--ckpt_path", checkpoint)
+    whole, resumed = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "run"))
+    assert whole["global_step"] == resumed["global_step"] == 10
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name]), name
+    for name in ("train/loss", "val/loss", "learning_rate"):
+        assert curve(tmp_path / "run", name) == curve(tmp_path / "whole", name)
+
+
+def test_a_run_resumed_with_other_micro_batches_sees_the_same_rows(run, stopped, tmp_path):
+    exact = ("--model.load_in", "none", "--model.lora_dropout", "0")
+    run("fit", *exact, "--checkpoint.dirpath", str(tmp_path / "whole"))
+    stopped(3, *exact)
+    run("fit", *exact, "--data.batch_size", "1", "--ckpt_path", "last")
+    for name, value in adapters(tmp_path / "whole" / "last.ckpt").items():
+        torch.testing.assert_close(adapters(tmp_path / "run" / "last.ckpt")[name], value, atol=2e-5, rtol=1e-3)
+
+
+def test_micro_batches_and_accumulation_change_nothing_but_rounding(run, tmp_path):
+    exact = ("--model.load_in", "none", "--model.lora_dropout", "0", "--trainer.gradient_clip_val", "1.0")
+    for size in ("8", "3", "1"):
+        run("fit", *exact, "--data.batch_size", size, "--checkpoint.dirpath", str(tmp_path / size))
+    for size in ("3", "1"):
+        assert curve(tmp_path / size) == pytest.approx(curve(tmp_path / "8"), rel=1e-4)
+        for name, value in adapters(tmp_path / "8" / "last.ckpt").items():
+            torch.testing.assert_close(adapters(tmp_path / size / "last.ckpt")[name], value, atol=2e-5, rtol=1e-3)
+
+
+def test_a_second_fit_moves_the_first_ones_files_aside_and_says_so(run, tmp_path, capsys):
+    run("fit", "--trainer.max_steps", "2")
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    capsys.readouterr()
+    run("fit", "--trainer.max_steps", "1")
+    aside = list((tmp_path / "run").glob("previous-*"))
+    assert len(aside) == 1
+    assert (aside[0] / "last.ckpt").read_bytes() == before
+    assert (aside[0] / "config.yaml").exists()
+    assert str(aside[0]) in capsys.readouterr().err.replace("\n", "")
+    assert list(curve(tmp_path / "run")) == [0]
+
+
+def test_fit_with_ckpt_path_last_starts_anew_when_there_is_none_and_says_so(run, tmp_path, capsys):
+    run("fit", "--trainer.max_steps", "1", "--ckpt_path", "last")
+    assert "starts anew" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_changed_data_at_resume_is_told_and_the_epoch_begins_anew(run, stopped, tmp_path):
+    stopped(3)
+    with pytest.warns(UserWarning, match="have changed since"):
+        run("fit", "--ckpt_path", "last", "--data.min_words", "25")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] > 6
+
+
+def test_only_fit_logs(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("fit", "--trainer.max_steps", "2")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    checkpoint = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
+    run("validate", *checkpoint)
+    run("test", *checkpoint)
+    run("predict", *checkpoint, "--data.headlines", '["Egg"]')
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert set(after) - set(before) == {tmp_path / "articles.jsonl"}
+    assert all(before[path] == after[path] for path in after if path in before)
+
+
+def test_validate_gives_the_loss_that_fit_logged(run, tmp_path, capsys):
+    run("fit", "--trainer.max_epochs", "1")
+    logged = list(curve(tmp_path / "run", "val/loss").values())[-1]
+    capsys.readouterr()
+    run("validate", "--ckpt_path", "last")
+    shown = capsys.readouterr().out
+    assert float(re.search(r"val/loss\D+([\d.]+)", shown)[1]) == pytest.approx(logged, rel=1e-5)
+
+
+def test_predict_writes_every_headline_once_per_candidate_in_order(run, tmp_path):
+    headlines = [
+        "Ça va: “Egg” 🥚 Wins",
+        "A Much Longer Headline About Absolutely Nothing At All",
+        "NA",
+        "null",
+        "Egg",
+        "Egg",
+    ]
+    run("predict", "--data.headlines", json.dumps(headlines), "--model.candidates", "2")
+    written = records(tmp_path / "articles.jsonl")
+    assert [(r["index"], r["candidate"]) for r in written] == [(i, c) for i in range(6) for c in range(2)]
+    assert [r["headline"] for r in written] == [h for h in headlines for _ in range(2)]
+    assert list(written[0]) == ["index", "candidate", "headline", "article", "tokens", "finish_reason"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_predict_twice_writes_the_same_file(run, tmp_path):
+    words = ("--data.headlines", '["Egg 🥚", "Man “Wins”", "Area Man Declares War On Tuesday"]')
+    for temperature in ("0", "1"):
+        files = []
+        for _ in range(2):
+            run("predict", *words, "--model.temperature", temperature)
+            files.append((tmp_path / "articles.jsonl").read_bytes())
+        assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("h.txt", "Egg Wins\n\nMan Loses\n"),
+        ("h.csv", 'Title,x\nEgg Wins,1\n"Man Loses",2\n'),
+        ("h.jsonl", '{"headline": "Egg Wins"}\n{"headline": "Man Loses"}\n'),
+    ],
+)
+def test_headlines_come_from_a_file(run, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    run("predict", "--data.headlines_file", str(tmp_path / name))
+    assert [r["headline"] for r in records(tmp_path / "articles.jsonl")] == ["Egg Wins", "Man Loses"]
+
+
+def test_predict_takes_adapter_flags_from_the_checkpoint_and_its_weights(run, tmp_path):
+    run("fit", "--model.lora_rank", "4", "--model.target_modules", '["k_proj"]')
+    greedy = ("--data.headlines", '["Egg Wins"]', "--model.temperature", "0")
+    run("predict", *greedy, "--ckpt_path", "last")
+    tuned = records(tmp_path / "articles.jsonl")
+    run("predict", *greedy)
+    assert tuned != records(tmp_path / "articles.jsonl")
