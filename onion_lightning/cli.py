@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import datasets
 import lightning.pytorch as pl
 import torch
 import transformers
+import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -106,13 +108,11 @@ class OnionCLI(LightningCLI):
     # Before anything is built
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        with warnings.catch_warnings():
-            self.config = parser.parse_args(args)
-            self.typed = parser.parse_args(args, defaults=False)
+        self.config = parser.parse_args(args)
 
     def was_typed(self, key: str) -> bool:
         """Whether the user gave a value, by flag or YAML."""
-        return key in self.typed[self.config["subcommand"]]
+        return key in typed_keys(self.args)
 
     def _parse_ckpt_path(self) -> None:
         """Take from the checkpoint what the user did not type. (Lightning's own lets the checkpoint beat the user.)"""
@@ -172,30 +172,37 @@ class OnionCLI(LightningCLI):
     # Building
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        trainer = self.options.trainer
-        callbacks: list[Any] = [GracefulStop(self.signals)]
-        if self.subcommand == "fit":
-            callbacks += [
-                RunFolder(self.folder, resumes=self.options.ckpt_path is not None),
-                CorpusTable(self.folder),
-                best_checkpoint(self.folder),
-            ]
-        if trainer.enable_progress_bar is not False:
-            callbacks.append(Progress())
-        kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
-        kwargs["use_distributed_sampler"] = False  # the data module deals rows itself
-        kwargs["precision"] = self.precision()
-        kwargs["enable_model_summary"] = bool(trainer.enable_model_summary)  # its table says nothing of 8 bit
+        fits = self.subcommand == "fit"
         config = {**self._get(self.config_init, "trainer"), **kwargs}
-        config["callbacks"] = [*callbacks, *(config["callbacks"] or [])]
-        keys = ["checkpoint", "samples"] if self.subcommand == "fit" else ["articles"]
-        mine = [self._get(self.config_init, key) for key in keys]
-        if self.subcommand == "fit":
-            mine.append(best_checkpoint(self.folder))
-        made = self._instantiate_trainer(config, mine)
-        if self.subcommand == "fit" and not getattr(made, "fast_dev_run", False):
+        config["plugins"] = [*(config["plugins"] or []), AtomicCheckpointIO()]
+        config["use_distributed_sampler"] = False  # the data module deals rows itself
+        config["precision"] = self.precision()
+        config["enable_model_summary"] = bool(config["enable_model_summary"])  # its table says nothing of 8 bit
+        config["enable_checkpointing"] = fits
+        bar = [Progress()] if config["enable_progress_bar"] is not False else []
+        config["callbacks"] = [*self.first_callbacks(), *bar, *(config["callbacks"] or [])]
+        try:
+            made = self._instantiate_trainer(config, self.last_callbacks())
+        except (MisconfigurationException, ValueError) as error:
+            machine = f"--trainer.devices {config['devices']} and --trainer.strategy {config['strategy']}"
+            raise OnionError(
+                f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; without a GPU,"
+                " take --trainer.accelerator cpu or configs/cpu.yaml."
+            ) from error
+        if fits and not getattr(made, "fast_dev_run", False):
             made.loggers = [*made.loggers, MetricsFile(self.folder)]
         return made
+
+    def first_callbacks(self) -> list[pl.Callback]:
+        stop = GracefulStop(self.signals)
+        if self.subcommand != "fit":
+            return [stop]
+        return [stop, RunFolder(self.folder, self.options.ckpt_path is not None), CorpusTable(self.folder)]
+
+    def last_callbacks(self) -> list[pl.Callback]:
+        keys = ("checkpoint", "samples") if self.subcommand == "fit" else ("articles",)
+        best = [best_checkpoint(self.folder)] if self.subcommand == "fit" else []
+        return [*(self._get(self.config_init, key) for key in keys), *best]
 
     def precision(self) -> Any:
         """The precision that was asked for, or what this CPU has instead of float16."""
@@ -223,12 +230,27 @@ class OnionCLI(LightningCLI):
         perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
         tell(f"\nDone: step {self.trainer.global_step} after {minutes:.1f} minutes{perplexity}.")
         tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
-        config = next(
-            (word for flag, word in zip(self.args, self.args[1:], strict=False) if flag in ("--config", "-c")), None
-        )
+        config = next((word for flag, word in pairwise(self.args) if flag in ("--config", "-c")), None)
         command = [*REPO_HINT.split(), "predict", *(["--config", config] if config else []), "--ckpt_path", str(last)]
         command += ["--data.headlines", '["Area Man Declares War On Tuesday"]']
         tell(f"Write an article with it:\n  {shlex.join(command)}")
+
+
+def typed_keys(args: list[str]) -> set[str]:
+    """The dotted names of all values that a command line gives, by flag or in a YAML file."""
+    keys = {word[2:].split("=")[0].rstrip("+") for word in args if word.startswith("--")}
+    for flag, value in pairwise(args):
+        if flag in ("-c", "--config") and Path(value).is_file():
+            keys |= flat_keys(yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {})
+    return keys
+
+
+def flat_keys(settings: dict[str, Any], prefix: str = "") -> set[str]:
+    keys = {prefix + name for name in settings}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            keys |= flat_keys(value, f"{prefix}{name}.")
+    return keys
 
 
 def wandb_configs(trainer: Namespace) -> list[Namespace]:
@@ -293,7 +315,7 @@ def main(args: list[str] | None = None) -> int:
     except ArgumentError as error:
         return fail(sentence(error), 2)
     except MisconfigurationException as error:
-        return fail(f"--trainer: {sentence(error)}", 1)
+        return fail(f"--trainer.*: {sentence(error)}", 1)
     except Interrupted as stop:
         return interrupted(stop, args)
     return 0
@@ -324,8 +346,8 @@ def interrupted(stop: Interrupted, args: list[str]) -> int:
 
 
 def without_ckpt_path(args: list[str]) -> list[str]:
-    kept = re.sub(r"--ckpt_path[= ]\S+", "", "\0".join(args).replace("--ckpt_path\0", "--ckpt_path="))
-    return [word for word in kept.split("\0") if word.strip()]
+    kept = [word for before, word in zip(["", *args], args, strict=False) if before != "--ckpt_path"]
+    return [word for word in kept if not word.startswith("--ckpt_path")]
 
 
 def wait_for_parent(seconds: float = 8.0) -> None:

@@ -159,6 +159,12 @@ class OnionDataModule(pl.LightningDataModule):
             self.deal()
 
     def encode(self) -> Encoded:
+        context = load_config(self.base_model).max_position_embeddings
+        if self.max_length > context:
+            raise OnionError(
+                f"--data.max_length {self.max_length}: the context is {context} tokens in"
+                f" {self.base_model}; give that or less."
+            )
         corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
         return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
 

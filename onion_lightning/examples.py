@@ -40,7 +40,9 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     ids, texts, cut, lengths = {}, {}, 0, [np.zeros(0, dtype=int)]
     for split, rows in corpus.splits.items():
         key = cache_key(rows._fingerprint, tokenizer, max_length, overflow)
-        every = rows.map(encode, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key)
+        every = datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
+        if len(rows):  # mapping no rows would give no columns
+            every = rows.map(encode, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key)
         length, full = column(every, "length"), column(every, "full_length")
         kept = np.flatnonzero(length)
         dropped["too_long"] += len(rows) - len(kept)

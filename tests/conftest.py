@@ -3,10 +3,15 @@
 The production path (`from_pretrained`, bitsandbytes, the command) runs on them; nothing of ours is mocked.
 """
 
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests fork
+os.environ.pop("WANDB_API_KEY", None)
+
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +21,6 @@ import pytest
 import sentencepiece
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests fork
-os.environ.pop("WANDB_API_KEY", None)
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "onion_lightning" / "sample" / "onion_sample.csv"

@@ -1,0 +1,71 @@
+"""Several ranks on the CPU with gloo, in processes of their own, 8-bit base included."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, adapters, records
+from tests.test_fit import curve
+
+HEADLINES = '["Egg Wins", "A Longer Headline Of Many Words", "Third", "Fourth One Here", "Fifth"]'
+
+
+def ranks(count):
+    return ("--trainer.devices", str(count), "--trainer.strategy", "ddp")
+
+
+def test_two_ranks_train_what_one_does_and_validate_the_same(run, flags, shell, tmp_path):
+    exact = ("--model.load_in", "none", "--model.lora_dropout", "0", "--trainer.max_steps", "10")
+    run("fit", *exact, "--data.batch_size", "8")
+    done = shell(
+        flags("fit", *exact, *ranks(2), "--data.batch_size", "2", "--checkpoint.dirpath", str(tmp_path / "two"))
+    )
+    assert done.returncode == 0, done.stderr
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "run"), rel=1e-4)
+    assert curve(tmp_path / "two", "val/loss") == pytest.approx(curve(tmp_path / "run", "val/loss"), rel=1e-4)
+    for name, value in adapters(tmp_path / "run" / "last.ckpt").items():
+        torch.testing.assert_close(adapters(tmp_path / "two" / "last.ckpt")[name], value, atol=5e-5, rtol=1e-3)
+    assert done.stderr.count("Done: step 10") == 1
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.fault)])
+def test_more_ranks_validate_and_write_the_same_in_8_bit(run, flags, shell, tmp_path, count):
+    run("fit", "--trainer.max_epochs", "1")
+    validation = curve(tmp_path / "run", "val/loss").popitem()[1]
+    checkpoint = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
+    more = ("--data.headlines", HEADLINES, "--model.temperature", "0", "--data.batch_size", "2")
+    run("predict", *checkpoint, *more)
+    alone = records(tmp_path / "articles.jsonl")
+    done = shell(flags("predict", *checkpoint, *more, *ranks(count)))
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "articles.jsonl") == alone
+    done = shell(flags("validate", *checkpoint, *ranks(count)))
+    assert f"{validation:.5f}" in done.stdout or f"{validation:.5f}"[:-1] in done.stdout, done.stdout
+
+
+@pytest.mark.fault
+def test_more_ranks_than_headlines_works(flags, shell, tmp_path):
+    done = shell(flags("predict", "--data.headlines", '["Egg Wins"]', *ranks(3)))
+    assert done.returncode == 0, done.stderr
+    assert [record["index"] for record in records(tmp_path / "articles.jsonl")] == [0]
+
+
+def test_torchrun_runs_the_command(flags, tmp_path):
+    words = flags("fit", "--trainer.max_steps", "2", *ranks(2))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "onion_lightning", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        assert len([row for row in csv.DictReader(stream) if row["train/loss"]]) == 2
+
+
+@pytest.mark.fault
+def test_bad_input_under_ddp_is_said_once(flags, shell):
+    done = shell(flags("fit", "--data.path", "nowhere.csv", *ranks(2)))
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
