@@ -17,6 +17,7 @@ import datasets
 import lightning.pytorch as pl
 import torch
 import transformers
+import wandb
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -191,6 +192,9 @@ class OnionCLI(LightningCLI):
             ) from error
         if fits and not getattr(made, "fast_dev_run", False):
             made.loggers = [*made.loggers, MetricsFile(self.folder)]
+        for logger in made.loggers:
+            if isinstance(logger, WandbLogger):
+                logger._wandb_init.pop("anonymous", None)  # Lightning passes what W&B then warns of
         return made
 
     def first_callbacks(self) -> list[pl.Callback]:
@@ -224,6 +228,7 @@ class OnionCLI(LightningCLI):
     def after_fit(self) -> None:
         if getattr(self.trainer, "fast_dev_run", False):
             return
+        wandb.finish()
         minutes = (time.monotonic() - self.began) / 60
         last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
@@ -286,6 +291,7 @@ def quiet_libraries() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's, under torch 2.13
         ".*callbacks used to create the checkpoint need to be provided.*",  # fit's, when another command reads its file
         ".*Couldn't infer the batch indices.*",  # predictions carry their own
+        r".*use `self.log\('(val|test)/.*sync_dist=True.*",  # these were summed over ranks before they were logged
         ".*smaller than the logging interval.*",
         ".*exists and is not empty.*",  # an earlier run's files are moved aside, and told
     ):

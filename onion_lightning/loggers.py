@@ -26,6 +26,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path = folder / "metrics.csv"
         self.fields: list[str] = []
+        self.began = False
 
     @property
     def name(self) -> str:
@@ -44,20 +45,23 @@ class MetricsFile(Logger):
         """The configuration is kept in config.yaml instead."""
 
     @rank_zero_only
-    def go_on_from(self, step: int) -> None:
-        """Drop the rows of steps that a resumed run takes again."""
-        rows = [row for row in self.read() if int(row["step"]) < step]
-        if rows:
-            self.rewrite(rows)
-
-    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if not self.began:
+            self.go_on_from(int(step or 0), metrics)
         row = {"step": step, **metrics}
         if not set(row) <= set(self.fields):
             self.fields = [*self.fields, *(name for name in row if name not in self.fields)]
             self.rewrite(self.read())
         with self.path.open("a", newline="", encoding="utf-8") as stream:
             csv.DictWriter(stream, self.fields).writerow(row)
+
+    def go_on_from(self, step: int, metrics: dict[str, float]) -> None:
+        """Drop the rows that a resumed run, which begins with these metrics, logs again."""
+        self.began = True
+        rows = self.read()
+        kept = [row for row in rows if int(row["step"]) < step or (int(row["step"]) == step and not logs(row, metrics))]
+        if kept:
+            self.rewrite(kept)
 
     def read(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -75,6 +79,10 @@ class MetricsFile(Logger):
             writer.writeheader()
             writer.writerows(rows)
         part.replace(self.path)
+
+
+def logs(row: dict[str, Any], metrics: dict[str, float]) -> bool:
+    return any(row.get(name) for name in metrics if name != "epoch")
 
 
 def why_offline(seconds: float = 10.0) -> str | None:
