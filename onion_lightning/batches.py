@@ -5,7 +5,7 @@ slots, rows of similar length together. So the optimizer sees the same rows what
 the epoch is a number of global batches, whoever resumes there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -105,18 +105,23 @@ class HeldOutSampler(Sampler[MicroBatch]):
     """Deals held-out rows or headlines to one rank: batches formed once over all rows, rows of similar length together,
     each batch whole to one rank. Ranks get equally many; the last ones may be empty.
 
-    Batches are the same on any number of ranks because a row's figures depend on its batch's padding.
+    A batch whose number is in `done` is left out. Batches are the same on any number of ranks because a row's figures
+    depend on its batch's padding.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, world_size: int, rank: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        world_size: int,
+        rank: int,
+        done: Collection[int] = (),
+    ) -> None:
         order = np.argsort(np.asarray(lengths), kind="stable")
-        batches = [order[at : at + batch_size].tolist() for at in range(0, len(order), batch_size)]
-        batches += [[] for _ in range(-len(batches) % world_size)]
-        self.batches = [
-            MicroBatch(tuple(rows), supervised=0, tokens=0, number=number)
-            for number, rows in enumerate(batches)
-            if number % world_size == rank
-        ]
+        formed = [tuple(order[at : at + batch_size].tolist()) for at in range(0, len(order), batch_size)]
+        left = [MicroBatch(rows, 0, 0, number) for number, rows in enumerate(formed) if number not in done]
+        left += [MicroBatch((), 0, 0, -1) for _ in range(-len(left) % world_size)]
+        self.batches = left[rank::world_size]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -1,4 +1,4 @@
-"""What happens around training and writing: checkpoints, the corpus table, samples, the articles file, the progress bar."""
+"""What happens around training: the run's folder, checkpoints, the corpus table, samples, the progress bar."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import BasePredictionWriter, Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import (
     BatchesProcessedColumn,
     CustomBarColumn,
@@ -16,7 +16,6 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich import box
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -24,9 +23,7 @@ from rich.text import Text
 from onion_lightning.checkpoints import move_aside
 from onion_lightning.errors import Interrupted, OnionError
 
-__all__ = ["ArticleWriter", "CorpusTable", "LastCheckpoint", "Progress", "RunFolder", "Samples"]
-
-FEW = 8  # articles that are shown on the terminal as well
+__all__ = ["CorpusTable", "LastCheckpoint", "Progress", "RunFolder", "Samples"]
 
 
 class RunFolder(pl.Callback):
@@ -220,74 +217,6 @@ class Samples(pl.Callback):
             if isinstance(logger, WandbLogger):
                 rows = [[trainer.global_step, *pair] for pair in pairs]
                 logger.log_table("samples", columns=["step", "headline", "article"], data=rows)
-
-
-class ArticleWriter(BasePredictionWriter):
-    """Writes articles as JSON lines, in the order of the headlines, whichever rank wrote them.
-
-    Each rank keeps what it has in a part file beside the target; at the end they become the target, atomically.
-
-    Args:
-        path: the articles file.
-    """
-
-    def __init__(self, path: str = "articles.jsonl") -> None:
-        super().__init__("batch")
-        self.path = Path(path).expanduser()
-
-    def part(self, rank: int) -> Path:
-        return self.path.with_name(f".{self.path.name}.{rank}.part")
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "predict":
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.part(trainer.global_rank).write_text("")
-        except OSError as error:
-            raise OnionError(
-                f"--articles.path {self.path}: cannot be written ({error.strerror}); give another path."
-            ) from error
-        if self.path.is_dir():
-            raise OnionError(f"--articles.path {self.path}: is a directory; give the path of a file.")
-
-    def write_on_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        with self.part(trainer.global_rank).open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in prediction["articles"])
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.strategy.barrier("articles")
-        if not trainer.is_global_zero:
-            return
-        parts = [self.part(rank) for rank in range(trainer.world_size)]
-        lines = [line for part in parts for line in part.read_text(encoding="utf-8").split("\n") if line]
-        records = sorted(map(json.loads, lines), key=lambda record: (record["index"], record["candidate"]))
-        merged = parts[0].with_suffix(".all")
-        with merged.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            stream.flush()
-            os.fsync(stream.fileno())
-        merged.replace(self.path)
-        for part in parts:
-            part.unlink()
-        show_articles(records, self.path)
-
-
-def show_articles(records: list[dict[str, Any]], path: Path) -> None:
-    """Show the articles on the terminal when there are few, and say where they are."""
-    console = Console()
-    for record in records if len(records) <= FEW else []:
-        note = f"{record['tokens']} tokens" + ("" if record["finish_reason"] == "eos" else ", cut at max_new_tokens")
-        title = Text(record["headline"], style="bold")
-        body = Text(record["article"] or "(the model wrote nothing)")
-        width = min(console.width, 100)
-        console.print(
-            Panel(body, title=title, title_align="left", subtitle=note, subtitle_align="right", width=width, padding=1)
-        )
-    count = f"{len(records)} article{'s' if len(records) != 1 else ''}"
-    Console(stderr=True).print(f"{count} written to {path}", highlight=False, soft_wrap=True)
 
 
 class Progress(RichProgressBar):

@@ -26,14 +26,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 
+from onion_lightning.articles import ArticleWriter
 from onion_lightning.base_model import has_bfloat16
-from onion_lightning.callbacks import ArticleWriter, CorpusTable, LastCheckpoint, Progress, RunFolder, Samples
+from onion_lightning.callbacks import CorpusTable, LastCheckpoint, Progress, RunFolder, Samples
 from onion_lightning.checkpoints import META, AtomicCheckpointIO, read_checkpoint, resolve
 from onion_lightning.data import OnionDataModule
 from onion_lightning.errors import Interrupted, OnionError
-from onion_lightning.loggers import MetricsFile, why_offline
+from onion_lightning.loggers import CarefulWandbLogger, MetricsFile, why_offline
 from onion_lightning.model import OnionModule, same_architecture
-from onion_lightning.signals import GracefulStop, StopSignals
+from onion_lightning.signals import GracefulStop, StopSignals, die_with_parent
 
 __all__ = ["OnionCLI", "main"]
 
@@ -194,6 +195,7 @@ class OnionCLI(LightningCLI):
             made.loggers = [*made.loggers, MetricsFile(self.folder)]
         for logger in made.loggers:
             if isinstance(logger, WandbLogger):
+                logger.__class__ = CarefulWandbLogger  # jsonargparse would not find wandb's options in a subclass
                 logger._wandb_init.pop("anonymous", None)  # Lightning passes what W&B then warns of
         return made
 
@@ -204,9 +206,12 @@ class OnionCLI(LightningCLI):
         return [stop, RunFolder(self.folder, self.options.ckpt_path is not None), CorpusTable(self.folder)]
 
     def last_callbacks(self) -> list[pl.Callback]:
-        keys = ("checkpoint", "samples") if self.subcommand == "fit" else ("articles",)
-        best = [best_checkpoint(self.folder)] if self.subcommand == "fit" else []
-        return [*(self._get(self.config_init, key) for key in keys), *best]
+        if self.subcommand == "fit":
+            made = [self._get(self.config_init, key) for key in ("checkpoint", "samples")]
+            return [*made, best_checkpoint(self.folder)]
+        writer = self._get(self.config_init, "articles")
+        writer.checkpoint = self.options.ckpt_path
+        return [writer]
 
     def precision(self) -> Any:
         """The precision that was asked for, or what this CPU has instead of float16."""
@@ -228,15 +233,18 @@ class OnionCLI(LightningCLI):
     def after_fit(self) -> None:
         if getattr(self.trainer, "fast_dev_run", False):
             return
-        wandb.finish()
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CarefulWandbLogger):
+                logger.attempt(wandb.finish)
         minutes = (time.monotonic() - self.began) / 60
         last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
         tell(f"\nDone: step {self.trainer.global_step} after {minutes:.1f} minutes{perplexity}.")
         tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
-        config = next((word for flag, word in pairwise(self.args) if flag in ("--config", "-c")), None)
-        command = [*REPO_HINT.split(), "predict", *(["--config", config] if config else []), "--ckpt_path", str(last)]
+        carried = ("-c", "--config", "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
+        flags = [word for pair in pairwise(self.args) if pair[0] in carried for word in pair]
+        command = [*REPO_HINT.split(), "predict", *flags, "--ckpt_path", str(last)]
         command += ["--data.headlines", '["Area Man Declares War On Tuesday"]']
         tell(f"Write an article with it:\n  {shlex.join(command)}")
 
@@ -283,6 +291,9 @@ def quiet_libraries() -> None:
     logging.getLogger("onion_lightning").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("wandb.sdk.lib.asyncio_manager").setLevel(
+        logging.CRITICAL
+    )  # it prints tracebacks: see loggers.py
     for message in (
         ".*does not have many workers.*",  # rows are encoded beforehand: a batch is a few milliseconds
         ".*No device id is provided via `init_process_group`.*",
@@ -313,6 +324,8 @@ def main(args: list[str] | None = None) -> int:
     """
     quiet_libraries()
     args = sys.argv[1:] if args is None else args
+    if not is_rank_zero() and "TORCHELASTIC_RUN_ID" not in os.environ:
+        die_with_parent(True)
     try:
         with StopSignals() as signals:
             OnionCLI([plain_json(word) for word in args], signals)
@@ -345,7 +358,8 @@ def interrupted(stop: Interrupted, args: list[str]) -> int:
         again = shlex.join([*REPO_HINT.split(), *without_ckpt_path(args), "--ckpt_path", "last"])
         tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Go on with:\n  {again}")
     else:
-        tell(f"\nStopped by signal {stop.signum}.")
+        more = " Go on with the batches that are missing: --articles.resume true." if "predict" in args[:1] else ""
+        tell(f"\nStopped by signal {stop.signum}.{more}")
     if not is_rank_zero():
         wait_for_parent()
     return 128 + stop.signum
@@ -358,6 +372,7 @@ def without_ckpt_path(args: list[str]) -> list[str]:
 
 def wait_for_parent(seconds: float = 8.0) -> None:
     """Leave after rank 0: Lightning kills it when it sees a rank end with a status other than 0."""
+    die_with_parent(False)
     parent, began = os.getppid(), time.monotonic()
     while os.getppid() == parent and time.monotonic() - began < seconds:
         time.sleep(0.05)

@@ -129,6 +129,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.base_model = base_model
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.resume_at = (0, 0)
+        self.done_batches: set[int] = set()  # of headlines, written by an earlier run
         self.encoded: dict[str, datasets.Dataset] = {}
         self.report: dict[str, Any] = {}
         self.texts: dict[str, datasets.Dataset] = {}
@@ -212,6 +213,11 @@ class OnionDataModule(pl.LightningDataModule):
             self.sampler.resume_at = self.resume_at
             self.sampler.epoch = epoch
 
+    def headlines_of(self, epoch: int, step: int, most: int = 8) -> list[str]:
+        """Headlines of the rows that the optimizer sees at a step of an epoch, the first few."""
+        rows = self.sampler.global_batches(epoch)[step]
+        return [self.texts["train"][int(row)]["headline"] for row in rows[:most]]
+
     @property
     def fingerprint(self) -> str:
         """What the order of training rows depends on: rows, seed and size of a global batch."""
@@ -240,7 +246,8 @@ class OnionDataModule(pl.LightningDataModule):
 
     def held_out_sampler(self, lengths: Any) -> HeldOutSampler:
         assert self.trainer is not None
-        return HeldOutSampler(lengths, self.batch_size, self.trainer.world_size, self.trainer.global_rank)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        return HeldOutSampler(lengths, self.batch_size, world, rank, self.done_batches)
 
     def load_headlines(self) -> list[str]:
         """Headlines from the flags, checked.

@@ -1,18 +1,23 @@
 """The metrics file beside the checkpoints, and Weights & Biases where it can be reached."""
 
 import csv
+import logging
 import netrc
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-__all__ = ["MetricsFile", "why_offline"]
+__all__ = ["CarefulWandbLogger", "MetricsFile", "why_offline"]
+
+log = logging.getLogger(__name__)
 
 
 class MetricsFile(Logger):
@@ -79,6 +84,53 @@ class MetricsFile(Logger):
             writer.writeheader()
             writer.writerows(rows)
         part.replace(self.path)
+
+
+class CarefulWandbLogger(WandbLogger):
+    """W&B that a run does not depend on: at its first error it is given up, with one warning, and training goes on."""
+
+    lost = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if not self.lost:
+            try:
+                return super().experiment
+            except Exception as error:  # noqa: BLE001 - wandb raises its own, sockets' and the file system's
+                self.give_up(error)
+        return DummyExperiment()
+
+    def give_up(self, error: Exception) -> None:
+        self.lost = True
+        message = " ".join(str(error).split())[:160]
+        log.warning(
+            "W&B is lost (%s: %s); training goes on, and metrics.csv has its figures.", type(error).__name__, message
+        )
+
+    def attempt(self, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        if self.lost:
+            return
+        try:
+            function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.give_up(error)
+
+    @rank_zero_only
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        self.attempt(super().log_metrics, *args, **kwargs)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        self.attempt(super().log_hyperparams, *args, **kwargs)
+
+    @rank_zero_only
+    def log_table(self, *args: Any, **kwargs: Any) -> None:
+        self.attempt(super().log_table, *args, **kwargs)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.attempt(super().finalize, status)
 
 
 def logs(row: dict[str, Any], metrics: dict[str, float]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
@@ -219,11 +220,13 @@ class OnionModule(pl.LightningModule):
         scaled = (
             getattr(self.trainer.precision_plugin, "scaler", None) is not None
         )  # the scaler skips such steps itself
+        step = self.trainer.global_step - self.epoch_began
         if not loss.isfinite() or not (scaled or self.gradient_norm.isfinite()):
             raise NonFiniteError(
                 f"--model.learning_rate {self.learning_rate}: at optimizer step {self.trainer.global_step + 1} (epoch"
                 f" {self.current_epoch}) the loss is {loss.item():.4g} and the gradient norm {self.gradient_norm.item():.4g};"
-                " no checkpoint was overwritten. Lower the learning rate, or set --trainer.gradient_clip_val 1.0."
+                " no checkpoint was overwritten. Lower the learning rate, or look at the step's rows:"
+                f" {'; '.join(self.trainer.datamodule.headlines_of(self.current_epoch, step))}."  # type: ignore[attr-defined]
             )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -321,7 +324,7 @@ class OnionModule(pl.LightningModule):
         step = trainer.global_step - self.epoch_began
         if "loops" in checkpoint:
             rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
-        wandb_id = next((lg.version for lg in trainer.loggers if type(lg).__name__ == "WandbLogger"), None)
+        wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
         checkpoint[META] = {
             "model": self.adapter_flags(),
             "architecture": self.architecture,

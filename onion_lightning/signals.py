@@ -1,7 +1,9 @@
 """Stopping on SIGINT and SIGTERM: at once while loading or writing, after the optimizer's step while training."""
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 from onion_lightning.errors import Interrupted
 
-__all__ = ["GracefulStop", "StopSignals"]
+__all__ = ["GracefulStop", "StopSignals", "die_with_parent"]
 
 
 class StopSignals:
@@ -44,6 +46,14 @@ class StopSignals:
         if self.received is not None:
             os._exit(128 + signum)  # the second one: whoever sends it does not want to wait
         self.received = signum
+
+
+def die_with_parent(yes: bool) -> None:
+    """Have the kernel end this process when its parent ends (Linux): a rank that Lightning started would wait for rank 0
+    in a collective, with NCCL for many minutes."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL if yes else 0)
 
 
 class GracefulStop(pl.Callback):

@@ -5,6 +5,7 @@ import signal
 from typing import Any
 
 import lightning.pytorch as pl
+import psutil
 
 
 class StopAt(pl.Callback):
@@ -25,3 +26,14 @@ class StopAt(pl.Callback):
         starts = batch_idx % trainer.accumulate_grad_batches == 0
         if trainer.global_step == self.step and starts and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.signum)
+
+
+class KillWandb(pl.Callback):
+    """Kills W&B's own process after the second step."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == 2:
+            for child in psutil.Process().children(recursive=True):
+                if "wandb" in " ".join(child.cmdline()):
+                    child.kill()
+                    child.wait()

@@ -75,3 +75,22 @@ def test_without_wandb_files_nobody_but_fit_starts_a_run(run, wandb_flags, tmp_p
     run("validate", *wandb_flags)
     run("predict", "--data.headlines", '["Egg"]', *wandb_flags)
     assert not (tmp_path / "run" / "wandb").exists()
+
+
+@pytest.mark.fault
+def test_wandb_lost_in_the_middle_of_a_run_is_one_warning_and_training_goes_on(flags, shell, wandb_flags, tmp_path):
+    done = shell(flags("fit", "--trainer.max_steps", "6", *wandb_flags, "--trainer.callbacks+=tests.stopper.KillWandb"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("W&B is lost") == 1
+    assert len(rows(tmp_path / "run")) == 1 + 6 + 1
+
+
+@pytest.mark.fault
+def test_a_wandb_folder_that_cannot_be_written_does_not_stop_a_run(flags, shell, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    arguments = {"save_dir": str(tmp_path / "file" / "below"), "offline": True}
+    logger = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": arguments}
+    words = flags("fit", "--trainer.max_steps", "2", "--trainer.logger", json.dumps(logger))
+    done = shell(words, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "run")) == 3
