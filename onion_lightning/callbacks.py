@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,13 +11,12 @@ from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import (
     BatchesProcessedColumn,
     CustomBarColumn,
-    CustomTimeColumn,
 )
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich import box
 from rich.console import Console
-from rich.progress import ProgressColumn, TextColumn
+from rich.progress import ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -219,6 +219,23 @@ class Samples(pl.Callback):
                 logger.log_table("samples", columns=["step", "headline", "article"], data=rows)
 
 
+class TimeToGo(ProgressColumn):
+    """Time spent and time to go. Rich's own needs several updates within 30 seconds, and a step may take as long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: dict[int, tuple[float, float]] = {}  # by task: what was done, and when, at first sight
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        done, then = self.began.setdefault(task.id, (task.completed, elapsed))
+        spent = f"{timedelta(seconds=int(elapsed))}"
+        if task.completed == done or task.total is None:
+            return Text(spent, style="dim")
+        left = (task.total - task.completed) * (elapsed - then) / (task.completed - done)
+        return Text(f"{spent}, {timedelta(seconds=int(left))} to go", style="dim")
+
+
 class Progress(RichProgressBar):
     """Lightning's bar, in one calm line: what is done, the time to go in the epoch, loss and tokens/s."""
 
@@ -231,7 +248,7 @@ class Progress(RichProgressBar):
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
         bar = CustomBarColumn(bar_width=20)
-        return [TextColumn("{task.description}"), bar, BatchesProcessedColumn(""), CustomTimeColumn("")]
+        return [TextColumn("{task.description}"), bar, BatchesProcessedColumn(""), TimeToGo()]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         figures = trainer.progress_bar_metrics

@@ -130,10 +130,10 @@ class OnionCLI(LightningCLI):
         meta = read_checkpoint(path)[META]
         self.options["ckpt_path"] = str(path)
         self.wandb_id = meta["wandb_id"]
-        self.take_adapter_flags(path, meta, fits)
+        self.take_flags(path, meta, fits)
 
-    def take_adapter_flags(self, path: Path, meta: dict[str, Any], fits: bool) -> None:
-        for name, saved in meta["model"].items():
+    def take_flags(self, path: Path, meta: dict[str, Any], fits: bool) -> None:
+        for name, saved in (meta["model"] | (meta["training"] if fits else {})).items():
             typed = self.options.model[name]
             if not self.was_typed(f"model.{name}"):
                 self.options.model[name] = saved

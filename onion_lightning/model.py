@@ -33,6 +33,7 @@ __all__ = ["NonFiniteError", "OnionModule", "Written", "mix_seed"]
 log = logging.getLogger(__name__)
 
 ADAPTER_FLAGS = ("base_model", "load_in", "lora_rank", "lora_alpha", "lora_dropout", "target_modules")
+TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
 
 
 class NonFiniteError(OnionError):
@@ -327,6 +328,7 @@ class OnionModule(pl.LightningModule):
         wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
         checkpoint[META] = {
             "model": self.adapter_flags(),
+            "training": {name: getattr(self, name) for name in TRAINING_FLAGS},
             "architecture": self.architecture,
             "position": {"epoch": self.current_epoch, "step": step},
             "rows": getattr(data, "fingerprint", None),
@@ -362,6 +364,10 @@ class OnionModule(pl.LightningModule):
             step = 0
         rewind_progress(checkpoint["loops"], step, self.trainer.accumulate_grad_batches)
         self.epoch_began = checkpoint["global_step"] - step
+        for group in checkpoint["optimizer_states"][0]["param_groups"]:  # what is typed now beats what was saved
+            group["lr"] *= self.learning_rate / group["initial_lr"]
+            group |= {"initial_lr": self.learning_rate, "weight_decay": self.weight_decay}
+        checkpoint["lr_schedulers"][0]["base_lrs"] = [self.learning_rate]
         data.resume(epoch, step)
 
 

@@ -37,3 +37,18 @@ class KillWandb(pl.Callback):
                 if "wandb" in " ".join(child.cmdline()):
                     child.kill()
                     child.wait()
+
+
+class CrashAt(pl.Callback):
+    """Raises in the middle of the accumulation window that follows an optimizer step.
+
+    Args:
+        step: the optimizer step.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step and batch_idx % trainer.accumulate_grad_batches:
+            raise ZeroDivisionError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from onion_lightning.cli import main
-from tests.conftest import adapters, records
+from tests.conftest import adapters, records, sample_rows
 
 
 def curve(folder, name="train/loss"):
@@ -186,3 +186,25 @@ def test_predict_takes_adapter_flags_from_the_checkpoint_and_its_weights(run, tm
     tuned = records(tmp_path / "articles.jsonl")
     run("predict", *greedy)
     assert tuned != records(tmp_path / "articles.jsonl")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_its_rows(run, refused, tmp_path):
+    run("fit", "--trainer.max_steps", "2")
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    sentence = refused("fit", "--ckpt_path", "last", "--model.learning_rate", "1e36", "--model.warmup_ratio", "0")
+    assert re.search(r"at optimizer step \d+ \(epoch \d\) the loss is (nan|inf)", sentence)
+    with (tmp_path / "run" / "corpus_report.json").open() as stream:
+        assert json.load(stream)["read"] == 43
+    assert any(row["Title"][:25] in sentence for row in sample_rows()[:43])
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+
+
+def test_an_error_in_the_middle_of_a_window_leaves_the_last_completed_step(flags, tmp_path):
+    crash = ("--trainer.callbacks+=tests.stopper.CrashAt", "--trainer.callbacks.step=3")
+    with pytest.raises(ZeroDivisionError):
+        main(flags("fit", *crash))
+    assert main(flags("fit", "--ckpt_path", "last")) == 0
+    assert main(flags("fit", "--checkpoint.dirpath", str(tmp_path / "whole"))) == 0
+    resumed, whole = (adapters(tmp_path / name / "last.ckpt") for name in ("run", "whole"))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert len(curve(tmp_path / "run")) == 10

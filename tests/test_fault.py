@@ -1,0 +1,233 @@
+"""Runs that are really killed, in processes of their own: what is promised must hold whatever the moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from tests.conftest import ROOT, adapters, records
+from tests.test_ddp import HEADLINES, ranks
+from tests.test_fit import curve
+
+pytestmark = pytest.mark.fault
+
+SETTINGS = ("--trainer.max_epochs", "3", "--checkpoint.every_n_train_steps", "1", "--samples.count", "0")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the command in a process group of its own; whatever is left of it is killed at the end."""
+    started = []
+
+    def command(words, launcher=("-m", "onion_lightning"), **more):
+        log = (tmp_path / f"log{len(started)}").open("w+")
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
+        line = [sys.executable, *launcher, *words]
+        process = subprocess.Popen(line, stderr=log, stdout=log, cwd=ROOT, env=environment, start_new_session=True)
+        process.log = log
+        started.append(process)
+        return process
+
+    yield command
+    for process in started:
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+
+
+def output(process):
+    process.log.seek(0)
+    return process.log.read()
+
+
+def group(process):
+    """All processes of a started command: its session."""
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if os.getsid(one.pid) == process.pid and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def wait_for(condition, seconds=200):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def rank_of(process, rank):
+    """The process of a rank: the command itself, or a child that Lightning started."""
+    if rank == 0:
+        return psutil.Process(process.pid)
+    return next(c for c in psutil.Process(process.pid).children() if c.environ().get("LOCAL_RANK") == str(rank))
+
+
+def steps_done(folder):
+    try:
+        return max(curve(folder), default=-1) + 1
+    except FileNotFoundError:
+        return 0
+
+
+def assert_same_end(one, other):
+    first, second = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (one, other))
+    assert first["global_step"] == second["global_step"]
+    for name, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][name]), name
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_killed_twice_at_any_moment_and_resumed_ends_bit_for_bit_the_same(flags, shell, start, tmp_path, count):
+    words = [*SETTINGS, *ranks(count), "--data.batch_size", "2"]
+    whole = shell(flags("fit", *words, "--checkpoint.dirpath", str(tmp_path / "whole")))
+    assert whole.returncode == 0, whole.stderr
+    for step in (4, 9):
+        process = start(flags("fit", *words, "--ckpt_path", "last"))
+        wait_for(lambda step=step: steps_done(tmp_path / "run") >= step)
+        time.sleep(random.random() * 0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = shell(flags("fit", *words, "--ckpt_path", "last"))
+    assert done.returncode == 0, done.stderr
+    assert_same_end(tmp_path / "whole", tmp_path / "run")
+    for name in ("train/loss", "val/loss"):
+        assert curve(tmp_path / "whole", name) == curve(tmp_path / "run", name)
+
+
+@pytest.mark.parametrize(("signum", "rank"), [(signal.SIGTERM, 0), (signal.SIGTERM, 1), (signal.SIGINT, 0)])
+def test_a_signal_to_any_rank_stops_all_after_the_step_with_its_status(flags, start, tmp_path, signum, rank):
+    process = start(flags("fit", *SETTINGS, "--trainer.max_epochs", "500", *ranks(2)))
+    wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+    other = rank_of(process, 1)
+    rank_of(process, rank).send_signal(signum)
+    began = time.monotonic()
+    assert process.wait(60) == 128 + signum
+    assert time.monotonic() - began < 15
+    wait_for(lambda: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE, 15)
+    said = output(process)
+    assert said.count("Go on with:") == 1
+    assert "--ckpt_path last" in said
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == steps_done(tmp_path / "run")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_dies_ends_the_job_and_leaves_a_valid_checkpoint(flags, start, tmp_path, rank):
+    process = start(flags("fit", *SETTINGS, "--trainer.max_epochs", "500", *ranks(2)))
+    wait_for(lambda: steps_done(tmp_path / "run") >= 3)
+    rank_of(process, rank).kill()
+    assert process.wait(60) != 0
+    wait_for(lambda: not group(process), 60)
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] >= 3
+
+
+def test_torchrun_goes_on_by_itself_after_a_rank_died_to_the_same_end(flags, shell, start, tmp_path):
+    words = [*SETTINGS, *ranks(2)]
+    whole = shell(flags("fit", *words, "--checkpoint.dirpath", str(tmp_path / "whole")))
+    assert whole.returncode == 0, whole.stderr
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--max-restarts=2", "-m", "onion_lightning")
+    process = start(flags("fit", *words, "--ckpt_path", "last"), torchrun)
+    wait_for(lambda: steps_done(tmp_path / "run") >= 5)
+    workers = [c for c in psutil.Process(process.pid).children() if c.environ().get("LOCAL_RANK") == "1"]
+    workers[0].kill()
+    assert process.wait(200) == 0, output(process)
+    assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("layout", [("2", 2), ("2", 3), ("1", 8)])
+def test_any_layout_of_ranks_trains_the_same_adapters(run, flags, shell, tmp_path, layout):
+    size, count = layout
+    exact = [
+        "--model.load_in",
+        "none",
+        "--model.lora_dropout",
+        "0",
+        "--trainer.max_steps",
+        "10",
+        "--samples.count",
+        "0",
+    ]
+    run("fit", *exact, "--data.batch_size", "8")
+    more = ["--data.batch_size", size, "--checkpoint.dirpath", str(tmp_path / "many")]
+    done = shell(flags("fit", *exact, *more, *ranks(count)))
+    assert done.returncode == 0, done.stderr
+    assert curve(tmp_path / "many") == pytest.approx(curve(tmp_path / "run"), rel=1e-4)
+    for name, value in adapters(tmp_path / "run" / "last.ckpt").items():
+        torch.testing.assert_close(adapters(tmp_path / "many" / "last.ckpt")[name], value, atol=5e-5, rtol=1e-3)
+
+
+def test_a_kill_during_a_write_leaves_the_checkpoint_before_it_whole(tmp_path):
+    """Twenty kills at random moments of a process that does nothing but write checkpoints."""
+    script = (
+        "import sys, torch; from onion_lightning.checkpoints import AtomicCheckpointIO\n"
+        "io, step = AtomicCheckpointIO(), int(sys.argv[2])\n"
+        "while True:\n"
+        "    step += 1\n"
+        "    io.save_checkpoint({'onion_lightning': step, 'x': torch.full((400_000,), float(step))}, sys.argv[1])\n"
+        "    print(step, flush=True)\n"
+    )
+    path, last = tmp_path / "last.ckpt", 0
+    writer = None
+    for _ in range(20):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", script, str(path), str(last)], stdout=subprocess.PIPE, text=True
+        )
+        last = int(writer.stdout.readline())
+        time.sleep(random.random() * 0.05)
+        writer.kill()
+        writer.wait()
+        found = torch.load(path, weights_only=True)
+        assert found["onion_lightning"] >= last
+        assert (found["x"] == float(found["onion_lightning"])).all()
+        last = found["onion_lightning"]
+
+
+def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_is_whole(run, refused, tmp_path):
+    disk = tmp_path / "run"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=True)
+    try:
+        run("fit", "--trainer.max_steps", "2", "--samples.count", "0", "--trainer.limit_val_batches", "0")
+        before = (disk / "last.ckpt").read_bytes()
+        room = os.statvfs(disk)
+        (disk / "ballast").write_bytes(b"x" * (room.f_bavail * room.f_frsize - 20_000))
+        sentence = refused("fit", "--ckpt_path", "last", "--samples.count", "0", "--trainer.limit_val_batches", "0")
+        assert "last.ckpt could not be written" in sentence
+        assert "the checkpoint before it is whole" in sentence
+        assert (disk / "last.ckpt").read_bytes() == before
+        assert not list(disk.glob(".last*"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("count", [8])
+def test_eight_ranks_validate_and_write_as_one_does(run, flags, shell, tmp_path, count):
+    greedy = ("--data.headlines", HEADLINES, "--model.temperature", "0", "--data.batch_size", "2")
+    run("predict", *greedy)
+    alone = records(tmp_path / "articles.jsonl")
+    done = shell(flags("predict", *greedy, *ranks(count)))
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "articles.jsonl") == alone
+
+
+def test_a_killed_predict_goes_on_with_what_is_missing(flags, start, run, tmp_path):
+    headlines = str([f"Headline Number {i}" for i in range(40)]).replace("'", '"')
+    words = ("--data.headlines", headlines, "--model.temperature", "1", "--data.batch_size", "2")
+    run("predict", *words)
+    whole = records(tmp_path / "articles.jsonl")
+    (tmp_path / "articles.jsonl").unlink()
+    process = start(flags("predict", *words, "--model.max_new_tokens", "12"))
+    part = tmp_path / ".articles.jsonl.0.part"
+    wait_for(lambda: part.exists() and part.read_text().count("\n") >= 3)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "articles.jsonl").exists()
+    run("predict", *words, "--articles.resume", "true")
+    assert records(tmp_path / "articles.jsonl") == whole
