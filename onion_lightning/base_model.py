@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import bitsandbytes
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -152,6 +153,10 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTra
             use_safetensors=True,
             trust_remote_code=False,
         )
+    except SafetensorError as error:
+        raise OnionError(
+            f"--model.base_model {base_model}: its weights are damaged ({error}); fetch them again."
+        ) from error
     except (OSError, ValueError) as error:
         raise unknown(base_model, error) from error
     model.requires_grad_(False)

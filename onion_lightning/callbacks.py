@@ -92,6 +92,7 @@ class LastCheckpoint(Checkpoint):
                 )
         if self.validation_due:  # the run was stopped before or inside it, and Lightning would pass over it
             trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.restarting = False
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
 
@@ -99,6 +100,8 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            if trainer.should_stop:  # a Timer's: the loop is left at once, inside the window
+                self.save(trainer)
             return
         interval = trainer.val_check_batch
         validates = interval is not None and (batch_idx + 1) % interval == 0

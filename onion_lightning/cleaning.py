@@ -27,6 +27,8 @@ WIDE_SPACE = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 # U+200C and U+200D stay: they shape Persian and Indic words and join emoji.
 ZERO_WIDTH = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u180e\u200b\u2060\ufeff]")
 LINE_EDGE = re.compile(r" +(?=\n)|(?<=\n) +|^[ \n]+|[ \n]+$")
+QUOTES = str.maketrans("‘’“”", "''\"\"")
+BREAK = re.compile(r"$| *[\n:|–—]| - |\. | ?[A-Z]{2,}[^a-z]")
 ADVERTISEMENT = re.compile(r"^advertisement[.:]?$(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -76,19 +78,21 @@ def clean_text(text: str) -> tuple[str, set[str]]:
 def drop_repeated_headline(headline: str, article: str) -> str:
     """Remove the headline from the beginning of the article, however often it stands there.
 
-    It counts where it has a line of its own, or where four words or more of it stand letter for letter before a new
-    sentence: "Area Man Wins TOLEDO, OH—". "Local dog wins vote in landslide" under "Local dog wins vote" is a sentence.
+    It counts where it has a line of its own, or where four words or more of it stand letter for letter before a mark
+    or a dateline: "Area Man Wins Vote: A man", "Area Man Wins Vote TOLEDO, OH—". "Area Man Wins Vote Of His Life, say"
+    is a sentence.
     """
+    quoted = headline.translate(QUOTES)
     while article:
         first, _, rest = article.partition("\n")
         if headline_key(first) == headline_key(headline) != "":
             article = rest.lstrip()
             continue
-        after = article[len(headline) :].lstrip(" \n:.–—-|")
-        opens = article.startswith(headline) and len(headline.split()) >= 4
-        if not opens or not (after == "" or after[0].isupper() or after[0] in "“\"'‘("):
+        after = article[len(headline) :]
+        opens = article.translate(QUOTES).startswith(quoted) and len(headline.split()) >= 4
+        if not opens or not BREAK.match(after):
             break
-        article = after
+        article = after.lstrip(" \n:.–—-|")
     return article
 
 
@@ -105,6 +109,7 @@ def clean_row(headline: str, article: str) -> Row:
 
 
 def headline_key(headline: str) -> str:
-    """What makes two headlines the same: their letters and digits, without regard to case, quotes or spacing."""
-    folded = unicodedata.normalize("NFKC", headline).casefold()
-    return " ".join(re.findall(r"\w+", folded)) or folded.strip()
+    """What makes two headlines the same: without regard to case, quotes, spacing and marks at the edges."""
+    folded = unicodedata.normalize("NFKC", headline.translate(QUOTES)).casefold()
+    words = " ".join(re.sub("[\"']", "", folded).split())
+    return words.strip(" .,:;!?") or words or folded.strip()

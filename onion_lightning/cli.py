@@ -41,12 +41,18 @@ __all__ = ["OnionCLI", "main"]
 log = logging.getLogger(__name__)
 
 FATAL = ("lora_rank", "target_modules")  # adapters of another size cannot be loaded
-REPO_HINT = "python -m onion_lightning"
+PROGRAM = "python -m onion_lightning"
 
 
 def is_rank_zero() -> bool:
     """Whether this process speaks for the job, before Lightning has told ranks apart."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def started_by_lightning() -> bool:
+    """Whether this process is a rank that another rank on this node started."""
+    others = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")
+    return os.environ.get("LOCAL_RANK", "0") != "0" and not any(name in os.environ for name in others)
 
 
 def tell(message: str) -> None:
@@ -88,7 +94,12 @@ class OnionCLI(LightningCLI):
             seed_everything_default=42,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"exit_on_error": False} | {name: {"exit_on_error": False} for name in self.subcommands()},
+            parser_kwargs={
+                "exit_on_error": False,
+                "prog": PROGRAM,
+                "description": "Fine-tune a language model on headlines and articles, and write articles for headlines.",
+                **{name: {"exit_on_error": False} for name in self.subcommands()},
+            },
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -186,6 +197,8 @@ class OnionCLI(LightningCLI):
         try:
             made = self._instantiate_trainer(config, self.last_callbacks())
         except (MisconfigurationException, ValueError) as error:
+            if not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
+                raise OnionError(f"--trainer: {sentence(error)}") from error
             machine = f"--trainer.devices {config['devices']} and --trainer.strategy {config['strategy']}"
             raise OnionError(
                 f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; without a GPU,"
@@ -244,7 +257,7 @@ class OnionCLI(LightningCLI):
         tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
         carried = ("-c", "--config", "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
         flags = [word for pair in pairwise(self.args) if pair[0] in carried for word in pair]
-        command = [*REPO_HINT.split(), "predict", *flags, "--ckpt_path", str(last)]
+        command = [*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(last)]
         command += ["--data.headlines", '["Area Man Declares War On Tuesday"]']
         tell(f"Write an article with it:\n  {shlex.join(command)}")
 
@@ -324,11 +337,11 @@ def main(args: list[str] | None = None) -> int:
     """
     quiet_libraries()
     args = sys.argv[1:] if args is None else args
-    if not is_rank_zero() and "TORCHELASTIC_RUN_ID" not in os.environ:
+    if started_by_lightning():
         die_with_parent(True)
     try:
         with StopSignals() as signals:
-            OnionCLI([plain_json(word) for word in args], signals)
+            OnionCLI([plain_json(word) for word in split_flags(args)], signals)
     except OnionError as error:
         return fail(str(error), 1)
     except ArgumentError as error:
@@ -338,6 +351,11 @@ def main(args: list[str] | None = None) -> int:
     except Interrupted as stop:
         return interrupted(stop, args)
     return 0
+
+
+def split_flags(args: list[str]) -> list[str]:
+    """`--flag=value` as two words, so that a flag is found whichever way it was written."""
+    return [part for word in args for part in (word.split("=", 1) if word.startswith("--") else [word])]
 
 
 def plain_json(word: str) -> str:
@@ -355,7 +373,7 @@ def fail(message: str, status: int) -> int:
 
 def interrupted(stop: Interrupted, args: list[str]) -> int:
     if "fit" in args[:1]:
-        again = shlex.join([*REPO_HINT.split(), *without_ckpt_path(args), "--ckpt_path", "last"])
+        again = shlex.join([*PROGRAM.split(), *without_ckpt_path(args), "--ckpt_path", "last"])
         tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Go on with:\n  {again}")
     else:
         more = " Go on with the batches that are missing: --articles.resume true." if "predict" in args[:1] else ""

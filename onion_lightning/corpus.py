@@ -16,7 +16,7 @@ import numpy as np
 
 from onion_lightning.cleaning import CHANGES, clean_row, headline_key
 from onion_lightning.errors import OnionError
-from onion_lightning.reading import Columns, RawRow, as_text, find_columns, find_files, fingerprint, read_file
+from onion_lightning.reading import SUFFIXES, Columns, RawRow, as_text, find_columns, find_files, fingerprint, read_file
 
 __all__ = ["DROP_REASONS", "SPLITS", "Corpus", "load_corpus", "split_of"]
 
@@ -91,15 +91,27 @@ def read(path: str, columns: Columns) -> datasets.Dataset:
     """Read all rows of a source as a dataset of `RawRow`s."""
     if path.startswith("kaggle:"):
         path = download_from_kaggle(path)
-    elif not Path(path).exists() and path.count("/") == 1 and not path.startswith((".", "/", "~")):
+    elif looks_like_hub_id(path):
         return read_from_hub(path, columns)
     files = find_files(Path(path).expanduser())
-    # Complain about columns here: a builder's errors are no sentences, and one without rows is an error.
+    # One without rows is an error in the builder; columns that are missing are said here, before its progress.
     firsts = [next(read_file(file, columns), None) for file in files]
     if not any(firsts):
         raise OnionError(f"--data.path {path}: it has no rows; give a table with headlines and articles.")
     keys = {"files": [str(f) for f in files], "hashes": [fingerprint(f) for f in files], "columns": columns}
-    return datasets.Dataset.from_generator(generate_rows, gen_kwargs=keys, features=RAW, split="train")
+    try:
+        return datasets.Dataset.from_generator(generate_rows, gen_kwargs=keys, features=RAW, split="train")
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, OnionError):
+            raise error.__cause__ from None
+        raise OnionError(
+            f"--data.path {path}: cannot be read to its end ({error.__cause__}); write it again."
+        ) from error
+
+
+def looks_like_hub_id(path: str) -> bool:
+    plain = path.count("/") == 1 and not path.startswith((".", "/", "~")) and Path(path).suffix.lower() not in SUFFIXES
+    return plain and not Path(path).exists()
 
 
 def generate_rows(files: list[str], hashes: list[str], columns: Columns) -> Iterator[RawRow]:

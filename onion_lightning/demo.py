@@ -40,7 +40,13 @@ def demo_directory() -> Path:
     target = cache_dir() / f"demo-{SHA256[:12]}"
     if target.exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnionError(
+            f"--model.base_model demo: {target.parent} cannot be made ({error.strerror}); set ONION_LIGHTNING_CACHE to a"
+            " folder that can be written."
+        ) from error
     with FileLock(f"{target}.lock"):
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=target.parent, prefix="demo-making-") as work:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
@@ -149,6 +150,8 @@ def why_offline(seconds: float = 10.0) -> str | None:
     host = url.hostname or ""
     if not has_key(host):
         return "no API key (`wandb login`, or WANDB_API_KEY)"
+    if getproxies().get(url.scheme):
+        return None  # only the proxy could tell
     if not answers(host, url.port or (80 if url.scheme == "http" else 443), seconds):
         return f"{host} does not answer"
     return None

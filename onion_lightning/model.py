@@ -8,6 +8,7 @@ import time
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import pynvml
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import WandbLogger
@@ -23,7 +24,7 @@ from onion_lightning.base_model import (
     load_tokenizer,
     use_fast_8bit,
 )
-from onion_lightning.checkpoints import META, rewind_progress
+from onion_lightning.checkpoints import META, begin_next_epoch, rewind_progress
 from onion_lightning.data import IGNORE, Batch, HeadlineBatch
 from onion_lightning.errors import OnionError
 from onion_lightning.generate import Article, Decoding, write_articles
@@ -160,6 +161,10 @@ class OnionModule(pl.LightningModule):
                 assert parameter.dtype == torch.float32
         return cast(PeftModel, model)
 
+    def cpu(self) -> "OnionModule":
+        """Stay where it is: Lightning calls this when a run ends, and 7 GB a rank would go to the host's memory."""
+        return self
+
     @property
     def language_model(self) -> PreTrainedModel:
         """The model with its adapters, as transformers knows it."""
@@ -210,6 +215,8 @@ class OnionModule(pl.LightningModule):
         return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.scale_before = self.scale()
+        self.log("learning_rate", optimizer.param_groups[0]["lr"])
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
         loss = self.trainer.strategy.reduce(self.step_loss, reduce_op="sum")
@@ -234,26 +241,33 @@ class OnionModule(pl.LightningModule):
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
             return
         self.log("tokens/s", batch["tokens"] / (time.perf_counter() - self.step_started), prog_bar=True)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         if self.device.type == "cuda":
             self.log("gpu/memory_gb", torch.cuda.max_memory_reserved(self.device) / 1e9)
-            self.log("gpu/utilization", float(torch.cuda.utilization(self.device)))
+            if (utilization := gpu_utilization(self.device)) is not None:
+                self.log("gpu/utilization", utilization)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the adapters; a cosine schedule with warm-up, a step at each step of the optimizer."""
         trainable = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trainable, lr=self.learning_rate, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise OnionError(
+                f"--trainer.max_epochs {self.trainer.max_epochs}: the learning rate's schedule needs an end; give"
+                " --trainer.max_epochs or --trainer.max_steps."
+            )
+        steps = int(steps)
         schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(self.warmup_ratio * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step the schedule, but not where fp16's scaler skipped the optimizer's step (it then lowered its scale)."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        scale = scaler.get_scale() if scaler is not None else 0.0
-        if scale >= getattr(self, "last_scale", 0.0):
+        if self.scale() >= self.scale_before:
             scheduler.step()
-        self.last_scale = scale
+
+    def scale(self) -> float:
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return float(scaler.get_scale()) if scaler is not None else 0.0
 
     # Validation and test
 
@@ -362,13 +376,25 @@ class OnionModule(pl.LightningModule):
                 " --data.global_batch_size have changed since; that epoch begins anew with the new rows."
             )
             step = 0
-        rewind_progress(checkpoint["loops"], step, self.trainer.accumulate_grad_batches)
+        ended = rewind_progress(checkpoint["loops"], step, self.trainer.accumulate_grad_batches)
+        if ended:
+            epoch, step = epoch + 1, 0
+            if epoch != self.trainer.max_epochs:  # then only a validation may be left
+                begin_next_epoch(checkpoint["loops"], epoch)
         self.epoch_began = checkpoint["global_step"] - step
         for group in checkpoint["optimizer_states"][0]["param_groups"]:  # what is typed now beats what was saved
             group["lr"] *= self.learning_rate / group["initial_lr"]
             group |= {"initial_lr": self.learning_rate, "weight_decay": self.weight_decay}
         checkpoint["lr_schedulers"][0]["base_lrs"] = [self.learning_rate]
         data.resume(epoch, step)
+
+
+def gpu_utilization(device: torch.device) -> float | None:
+    """Share of the last second in which the GPU was busy, in percent; None where the driver does not tell (MIG, WSL)."""
+    try:
+        return float(torch.cuda.utilization(device))
+    except (RuntimeError, ModuleNotFoundError, pynvml.NVMLError):
+        return None
 
 
 def check_flags(model: OnionModule) -> None:

@@ -69,10 +69,8 @@ def find_columns(names: Iterable[str], columns: Columns, source: str) -> tuple[s
     names = [name for name in names if name]
     folded = {name.strip().lower(): name for name in reversed(names)}
     found = []
-    for flag, typed, usual in zip(
-        ("headline_column", "article_column"), columns, (HEADLINE_NAMES, ARTICLE_NAMES), strict=True
-    ):
-        wanted = (typed.strip().lower(),) if typed else usual
+    for at, flag in enumerate(("headline_column", "article_column")):
+        wanted = wanted_names(columns, at)
         match = next((folded[name] for name in wanted if name in folded), None)
         if match is None:
             raise OnionError(
@@ -120,7 +118,7 @@ def read_csv(file: Path, columns: Columns, delimiter: str) -> Iterator[RawRow]:
         for cells in rows:
             if not cells:
                 continue
-            if len(cells) > len(header):
+            if any(cell.strip() for cell in cells[len(header) :]):
                 yield RawRow(headline=None, article=None, problem="ragged")
                 continue
             cells += [""] * (len(header) - len(cells))
@@ -130,7 +128,7 @@ def read_csv(file: Path, columns: Columns, delimiter: str) -> Iterator[RawRow]:
 def read_jsonl(file: Path, columns: Columns) -> Iterator[RawRow]:
     """Lines end at LF alone: U+2028 inside a string is text."""
     encoding = detect_encoding(file)
-    names: tuple[str, str] | None = None
+    seen: dict[str, None] = {}  # all keys, in order
     with file.open("rb") as stream:
         for line in stream:
             text = line.decode(encoding, errors="replace").strip()
@@ -140,10 +138,21 @@ def read_jsonl(file: Path, columns: Columns) -> Iterator[RawRow]:
             if record is None:
                 yield RawRow(headline=None, article=None, problem="unreadable")
                 continue
-            names = names or find_columns(record, columns, str(file))
-            yield RawRow(headline=as_text(record.get(names[0])), article=as_text(record.get(names[1])), problem="")
-    if names is None:
-        find_columns([], columns, str(file))
+            seen |= dict.fromkeys(record)
+            found = [pick(record, wanted_names(columns, at)) for at in (0, 1)]
+            yield RawRow(headline=as_text(found[0]), article=as_text(found[1]), problem="")
+    find_columns(seen, columns, str(file))
+
+
+def wanted_names(columns: Columns, at: int) -> tuple[str, ...]:
+    """Names, in lower case, that the headline's (0) or the article's (1) column may have."""
+    typed = columns[at]
+    return (typed.strip().lower(),) if typed else (HEADLINE_NAMES, ARTICLE_NAMES)[at]
+
+
+def pick(record: dict[str, Any], names: tuple[str, ...]) -> object:
+    folded = {key.strip().lower(): value for key, value in record.items()}
+    return next((folded[name] for name in names if name in folded), None)
 
 
 def parse_object(text: str) -> dict[str, Any] | None:

@@ -42,10 +42,8 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")  # for subprocesses
 
 
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_tiny_base(folder: Path) -> None:
     """A Llama of two layers with random weights, and a SentencePiece model of 600 pieces, as a directory."""
-    folder = tmp_path_factory.mktemp("tiny_llama")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(row["Content"] for row in sample_rows()),
@@ -73,6 +71,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny_llama")
+    save_tiny_base(folder)
     return folder
 
 

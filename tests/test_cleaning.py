@@ -77,6 +77,8 @@ def test_words_are_never_changed_but_for_their_unicode_form(text):
         ("Local Dog Wins The Vote\nTOLEDO, OH—A dog won.", "TOLEDO, OH—A dog won."),
         ("local dog wins the vote!\n\nA dog won.", "A dog won."),
         ("Local Dog Wins The Vote TOLEDO, OH—A dog won.", "TOLEDO, OH—A dog won."),
+        ("Local Dog Wins The Vote: A dog won.", "A dog won."),
+        ("Local Dog Wins The Vote Of His Life, sources say.", "Local Dog Wins The Vote Of His Life, sources say."),
         ("Local Dog Wins The VoteTOLEDO, OH—A dog won.", "TOLEDO, OH—A dog won."),
         ("Local Dog Wins The Vote\nLocal Dog Wins The Vote\nA dog won.", "A dog won."),
         (
@@ -92,7 +94,14 @@ def test_an_article_that_repeats_its_headline_loses_the_repeat(article, kept):
     assert ("repeated_headline" in row.changes) == (article != kept)
 
 
+def test_a_repeat_with_other_quotes_is_a_repeat():
+    row = clean_row("Nation’s Dogs Demand More Walks", "Nation's Dogs Demand More Walks WASHINGTON—Dogs said so.")
+    assert row.article == "WASHINGTON—Dogs said so."
+
+
 def test_headlines_are_the_same_without_regard_to_case_quotes_and_spacing():
     assert headline_key("Man’s “Dog” Wins") == headline_key("man's   'dog' wins")
     assert headline_key("NA") != headline_key("null")
+    assert len({headline_key(f"Student Gets {grade}") for grade in ("A", "A+", "A-", "C#")}) == 4
+    assert headline_key("की") != headline_key("का")
     assert headline_key("!!") != headline_key("??")

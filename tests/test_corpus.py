@@ -137,6 +137,19 @@ def test_bad_lines_never_fail_a_jsonl_file(tmp_path):
     assert corpus.kept == 1
 
 
+def test_a_jsonl_whose_first_record_lacks_a_key_loses_that_record_alone(tmp_path):
+    lines = [{"title": "Lacks"}, {"Title": "Good", "CONTENT": body(1)}, {"headline": "Other Names", "text": body(2)}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    corpus = load(tmp_path / "x.jsonl")
+    assert set(texts(corpus)) == {"Good", "Other Names"}
+    assert corpus.dropped["missing_article"] == 1
+
+
+def test_a_delimiter_at_the_end_of_each_row_drops_nothing(tmp_path):
+    rows = [(f"Row {i}", "t", body(i), "") for i in range(5)]
+    assert load(write_csv(tmp_path / "x.csv", rows)).kept == 5
+
+
 def test_cells_of_a_megabyte_are_read(tmp_path):
     long = "word " * 210_000
     corpus = load(write_csv(tmp_path / "big.csv", [("Big", "t", long)]))
@@ -182,6 +195,7 @@ def test_a_second_start_reads_the_cache_and_an_edited_file_does_not(tmp_path, mo
         (lambda p: put(p / "x.txt", "a"), "not read"),
         (lambda p: put(p / "x.parquet", "a"), "not a Parquet file"),
         (lambda p: p, "holds no"),
+        (lambda p: put(p / "x.jsonl", "[1, 2]"), "no column named"),
     ],
 )
 def test_a_corpus_that_cannot_be_used_is_one_sentence(tmp_path, make, says):

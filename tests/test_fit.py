@@ -53,13 +53,25 @@ def test_the_corpus_report_adds_up(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("stop", "checkpoint"), [(2, "last"), (3, "last"), (5, "last"), (7, "last"), (4, "best"), (9, "best")]
+    ("stop", "checkpoint", "interval"),
+    [
+        (2, "last", "6"),
+        (3, "last", "6"),
+        (5, "last", "6"),
+        (7, "last", "6"),
+        (4, "best", "6"),
+        (9, "best", "6"),
+        (5, "last", "1.0"),
+        (6, "last", "1.0"),
+        (6, "best", "1.0"),
+        (10, "last", "1.0"),
+    ],
 )
 def test_a_run_stopped_anywhere_and_resumed_ends_bit_for_bit_like_one_that_was_not(
-    run, stopped, tmp_path, stop, checkpoint
+    run, stopped, tmp_path, stop, checkpoint, interval
 ):
     """Dropout on, 8 bit, accumulation of 2, validation in the middle of the epoch, 5 steps an epoch."""
-    settings = ("--trainer.val_check_interval", "6", "--checkpoint.every_n_train_steps", "3")
+    settings = ("--trainer.val_check_interval", interval, "--checkpoint.every_n_train_steps", "3")
     run("fit", *settings, "--checkpoint.dirpath", str(tmp_path / "whole"))
     stopped(stop, *settings)
     run("fit", *settings, "--ckpt_path", checkpoint)
@@ -67,6 +79,19 @@ def test_a_run_stopped_anywhere_and_resumed_ends_bit_for_bit_like_one_that_was_n
     assert whole["global_step"] == resumed["global_step"] == 10
     for name, value in whole["state_dict"].items():
         assert torch.equal(value, resumed["state_dict"][name]), name
+    for name in ("train/loss", "val/loss", "learning_rate"):
+        assert curve(tmp_path / "run", name) == curve(tmp_path / "whole", name)
+
+
+def test_a_run_stopped_again_and_again_ends_the_same(run, stopped, tmp_path):
+    """Across epochs, where Lightning's own counts need care: stops before, at and after their ends."""
+    settings = ("--checkpoint.every_n_train_steps", "1", "--data.batch_size", "2", "--trainer.max_epochs", "3")
+    run("fit", *settings, "--checkpoint.dirpath", str(tmp_path / "whole"))
+    for stop in (2, 5, 7, 10, 12):
+        stopped(stop, *settings, "--ckpt_path", "last")
+    run("fit", *settings, "--ckpt_path", "last")
+    whole, resumed = (adapters(tmp_path / name / "last.ckpt") for name in ("whole", "run"))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     for name in ("train/loss", "val/loss", "learning_rate"):
         assert curve(tmp_path / "run", name) == curve(tmp_path / "whole", name)
 

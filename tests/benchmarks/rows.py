@@ -42,7 +42,9 @@ def measure(file: Path) -> None:
     data.setup("test")
     second = time.perf_counter() - began - first
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{data.report['read']:>9,} rows: {first:7.1f} s the first time, {second:5.1f} s from the cache, {memory:.2f} GB")
+    print(
+        f"{data.report['read']:>9,} rows: {first:7.1f} s the first time, {second:5.1f} s from the cache, {memory:.2f} GB"
+    )
 
 
 def main() -> None:
