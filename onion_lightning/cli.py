@@ -40,7 +40,7 @@ __all__ = ["OnionCLI", "main"]
 
 log = logging.getLogger(__name__)
 
-FATAL = ("lora_rank", "target_modules")  # adapters of another size cannot be loaded
+FATAL = ("model.lora_rank", "model.target_modules")  # adapters of another size cannot be loaded
 PROGRAM = "python -m onion_lightning"
 
 
@@ -144,21 +144,21 @@ class OnionCLI(LightningCLI):
         self.take_flags(path, meta, fits)
 
     def take_flags(self, path: Path, meta: dict[str, Any], fits: bool) -> None:
-        for name, saved in (meta["model"] | (meta["training"] if fits else {})).items():
-            typed = self.options.model[name]
-            if not self.was_typed(f"model.{name}"):
-                self.options.model[name] = saved
+        for name, saved in (meta["flags"] | (meta["training"] if fits else {})).items():
+            typed = self.options[name]
+            if not self.was_typed(name):
+                self.options[name] = saved
             elif typed != saved and name in FATAL:
                 raise OnionError(
-                    f"--model.{name} {typed}: {path} was made with {saved}; give that value, or another checkpoint."
+                    f"--{name} {typed}: {path} was made with {saved}; give that value, or another checkpoint."
                 )
-            elif typed != saved and name == "base_model" and not same_architecture(typed, meta["architecture"]):
+            elif typed != saved and name == "model.base_model" and not same_architecture(typed, meta["architecture"]):
                 raise OnionError(
-                    f"--model.base_model {typed}: {path} was made for {saved}, a model of another shape; give that one, or"
-                    " another checkpoint."
+                    f"--{name} {typed}: {path} was made for {saved}, a model of another shape; give that one, or another"
+                    " checkpoint."
                 )
             elif typed != saved and fits:
-                tell(f"--model.{name} {typed}: the checkpoint was made with {saved}; going on with {typed}, as typed.")
+                tell(f"--{name} {typed}: the checkpoint was made with {saved}; going on with {typed}, as typed.")
         self.options.data["base_model"] = self.options.model.base_model
 
     def before_instantiate_classes(self) -> None:

@@ -214,6 +214,17 @@ class OnionDataModule(pl.LightningDataModule):
             self.sampler.resume_at = self.resume_at
             self.sampler.epoch = epoch
 
+    def flags(self) -> dict[str, Any]:
+        """The flags that a checkpoint keeps: which rows there are, how they are cut, and how many make a step."""
+        return {
+            "global_batch_size": self.global_batch_size,
+            "max_length": self.max_length,
+            "overflow": self.overflow,
+            "min_words": self.min_words,
+            "val_fraction": self.fractions[0],
+            "test_fraction": self.fractions[1],
+        }
+
     def headlines_of(self, epoch: int, step: int, most: int = 8) -> list[str]:
         """Headlines of the rows that the optimizer sees at a step of an epoch, the first few."""
         rows = self.sampler.global_batches(epoch)[step]
@@ -223,9 +234,8 @@ class OnionDataModule(pl.LightningDataModule):
     def fingerprint(self) -> str:
         """What the order of training rows depends on: rows, seed and size of a global batch."""
         rows = hashlib.sha256()
-        for name in ("headline", "article"):
-            for text in column(self.texts["train"], name):
-                rows.update(f"{text}\0".encode())
+        for batch in self.texts["train"].iter(1000):
+            rows.update(repr((batch["headline"], batch["article"])).encode())
         parts = (rows.hexdigest(), self.max_length, self.seed, self.global_batch_size)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -329,7 +329,7 @@ class OnionModule(pl.LightningModule):
 
     def adapter_flags(self) -> dict[str, Any]:
         """The flags that adapters must be loaded with."""
-        return {name: getattr(self, name) for name in ADAPTER_FLAGS}
+        return prefix("model.", {name: getattr(self, name) for name in ADAPTER_FLAGS})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep adapters only, and say where in the epoch the run stands, in optimizer steps."""
@@ -341,11 +341,11 @@ class OnionModule(pl.LightningModule):
             rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
         wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
         checkpoint[META] = {
-            "model": self.adapter_flags(),
-            "training": {name: getattr(self, name) for name in TRAINING_FLAGS},
+            "flags": self.adapter_flags() | prefix("data.", data.flags()) | {"seed_everything": self.seed},
+            "training": prefix("model.", {name: getattr(self, name) for name in TRAINING_FLAGS}),
             "architecture": self.architecture,
             "position": {"epoch": self.current_epoch, "step": step},
-            "rows": getattr(data, "fingerprint", None),
+            "rows": data.fingerprint,
             "world_size": trainer.world_size,
             "wandb_id": None if wandb_id is None else str(wandb_id),
         }
@@ -362,7 +362,7 @@ class OnionModule(pl.LightningModule):
             raise OnionError(
                 f"--ckpt_path: its adapters do not fit --model.base_model {self.base_model} with --model.lora_rank"
                 f" {self.lora_rank} and --model.target_modules {self.target_modules}; it was made with"
-                f" {checkpoint[META]['model']}."
+                f" {checkpoint[META]['flags']}."
             )
         if self.trainer.training:
             self.resume(checkpoint)
@@ -387,6 +387,10 @@ class OnionModule(pl.LightningModule):
             group |= {"initial_lr": self.learning_rate, "weight_decay": self.weight_decay}
         checkpoint["lr_schedulers"][0]["base_lrs"] = [self.learning_rate]
         data.resume(epoch, step)
+
+
+def prefix(group: str, flags: dict[str, Any]) -> dict[str, Any]:
+    return {group + name: value for name, value in flags.items()}
 
 
 def gpu_utilization(device: torch.device) -> float | None:

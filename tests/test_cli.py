@@ -134,15 +134,25 @@ def test_a_checkpoint_of_another_base_model_is_refused(run, refused, tiny_base, 
 
 
 def test_what_was_typed_beats_the_checkpoint_which_beats_the_defaults(run, capsys, tmp_path):
-    run("fit", "--trainer.max_steps", "1", "--model.lora_alpha", "4", "--model.lora_dropout", "0.3")
+    run(
+        "fit",
+        "--trainer.max_steps",
+        "1",
+        "--model.lora_alpha",
+        "4",
+        "--model.lora_dropout",
+        "0.3",
+        "--seed_everything",
+        "7",
+    )
     capsys.readouterr()
     changed = ("--model.lora_dropout", "0.1", "--model.learning_rate", "0.5", "--model.warmup_ratio", "0")
     run("fit", "--trainer.max_steps", "2", "--ckpt_path", "last", *changed)
     told = capsys.readouterr().err.replace("\n", " ")
     assert "--model.lora_dropout 0.1: the checkpoint was made with 0.3; going on with 0.1" in told
     assert "lora_alpha" not in told
-    saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["onion_lightning"]["model"]
-    assert (saved["lora_alpha"], saved["lora_dropout"]) == (4, 0.1)
+    saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["onion_lightning"]["flags"]
+    assert (saved["model.lora_alpha"], saved["model.lora_dropout"], saved["seed_everything"]) == (4, 0.1, 7)
     rates = curve(tmp_path / "run", "learning_rate")
     assert rates[1] == pytest.approx(0.5)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["lr_schedulers"][0]["base_lrs"] == [0.5]
