@@ -245,7 +245,6 @@ class Progress(RichProgressBar):
     NAMES: ClassVar[dict[str, tuple[str, str]]] = {
         "train/loss": ("loss", ".3f"),
         "tokens/s": ("tokens/s", ".0f"),
-        "val/loss": ("val loss", ".3f"),
         "val/perplexity": ("val perplexity", ".2f"),
     }
 
