@@ -1,7 +1,5 @@
 """The command: LightningCLI with data and model linked, run folders, and errors as sentences."""
 
-import contextlib
-import json
 import logging
 import os
 import re
@@ -18,7 +16,6 @@ import lightning.pytorch as pl
 import torch
 import transformers
 import wandb
-import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -26,6 +23,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 
+from onion_lightning.arguments import plain_json, split_flags, typed_keys, without_ckpt_path
 from onion_lightning.articles import ArticleWriter
 from onion_lightning.base_model import has_bfloat16
 from onion_lightning.callbacks import CorpusTable, LastCheckpoint, Progress, RunFolder, Samples
@@ -262,23 +260,6 @@ class OnionCLI(LightningCLI):
         tell(f"Write an article with it:\n  {shlex.join(command)}")
 
 
-def typed_keys(args: list[str]) -> set[str]:
-    """The dotted names of all values that a command line gives, by flag or in a YAML file."""
-    keys = {word[2:].split("=")[0].rstrip("+") for word in args if word.startswith("--")}
-    for flag, value in pairwise(args):
-        if flag in ("-c", "--config") and Path(value).is_file():
-            keys |= flat_keys(yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {})
-    return keys
-
-
-def flat_keys(settings: dict[str, Any], prefix: str = "") -> set[str]:
-    keys = {prefix + name for name in settings}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            keys |= flat_keys(value, f"{prefix}{name}.")
-    return keys
-
-
 def wandb_configs(trainer: Namespace) -> list[Namespace]:
     loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
     return [one for one in loggers if isinstance(one, Namespace) and one["class_path"].endswith(WandbLogger.__name__)]
@@ -353,19 +334,6 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def split_flags(args: list[str]) -> list[str]:
-    """`--flag=value` as two words, so that a flag is found whichever way it was written."""
-    return [part for word in args for part in (word.split("=", 1) if word.startswith("--") else [word])]
-
-
-def plain_json(word: str) -> str:
-    """A JSON list without its escapes: the parser reads YAML, where "\\ud83e\\udd5a" is no egg."""
-    if word.startswith("[") and "\\u" in word:
-        with contextlib.suppress(json.JSONDecodeError):
-            return json.dumps(json.loads(word), ensure_ascii=False)
-    return word
-
-
 def fail(message: str, status: int) -> int:
     tell(f"error: {message}")
     return status
@@ -381,11 +349,6 @@ def interrupted(stop: Interrupted, args: list[str]) -> int:
     if not is_rank_zero():
         wait_for_parent()
     return 128 + stop.signum
-
-
-def without_ckpt_path(args: list[str]) -> list[str]:
-    kept = [word for before, word in zip(["", *args], args, strict=False) if before != "--ckpt_path"]
-    return [word for word in kept if not word.startswith("--ckpt_path")]
 
 
 def wait_for_parent(seconds: float = 8.0) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from onion_lightning.cli import OnionCLI, main, plain_json, split_flags, typed_keys, without_ckpt_path
+from onion_lightning.arguments import plain_json, split_flags, typed_keys, without_ckpt_path
+from onion_lightning.cli import OnionCLI, main
 from onion_lightning.signals import StopSignals
 from tests.conftest import ROOT, adapters
 from tests.test_fit import curve
