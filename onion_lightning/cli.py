@@ -33,6 +33,7 @@ from onion_lightning.errors import Interrupted, OnionError
 from onion_lightning.loggers import CarefulWandbLogger, MetricsFile, why_offline
 from onion_lightning.model import OnionModule, same_architecture
 from onion_lightning.signals import GracefulStop, StopSignals, die_with_parent
+from onion_lightning.torchrun import join_restarted_job
 
 __all__ = ["OnionCLI", "main"]
 
@@ -202,6 +203,7 @@ class OnionCLI(LightningCLI):
                 f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; without a GPU,"
                 " take --trainer.accelerator cpu or configs/cpu.yaml."
             ) from error
+        join_restarted_job(made.strategy)
         if fits and not getattr(made, "fast_dev_run", False):
             made.loggers = [*made.loggers, MetricsFile(self.folder)]
         for logger in made.loggers:

@@ -158,10 +158,17 @@ def clean(rows: datasets.Dataset, min_words: int) -> datasets.Dataset:
     key = hashlib.sha256(f"{rows._fingerprint} {CLEANER} {min_words}".encode()).hexdigest()[:16]
     types = {"headline": "string", "article": "string", "problem": "string"} | dict.fromkeys(KEYS, "int64")
     features = datasets.Features({name: datasets.Value(dtype) for name, dtype in types.items()})
-    return rows.map(partial(clean_one, min_words=min_words), features=features, new_fingerprint=key)
+    work = partial(clean_rows, min_words=min_words)
+    return rows.map(work, batched=True, features=features, new_fingerprint=key)  # row by row it takes twice as long
 
 
 KEYS = ("changes", "headline_key", "article_key")
+
+
+def clean_rows(batch: dict[str, list[Any]], min_words: int) -> dict[str, list[Any]]:
+    rows = zip(batch["headline"], batch["article"], batch["problem"], strict=True)
+    cleaned = [clean_one(RawRow(headline=h, article=a, problem=p), min_words) for h, a, p in rows]
+    return {name: [row[name] for row in cleaned] for name in cleaned[0]}
 
 
 def clean_one(row: RawRow, min_words: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.corpus import SPLITS, Corpus, column
 from onion_lightning.errors import OnionError
-from onion_lightning.prompt import Overflow, encode_example, encode_prompt
+from onion_lightning.prompt import Example, Overflow, encode_examples, encode_prompt
 
 __all__ = ["Encoded", "encode_corpus"]
 
@@ -35,14 +35,16 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     Raises:
         OnionError: no row is left.
     """
-    encode = partial(encode_row, tokenizer=tokenizer, max_length=max_length, overflow=overflow)
+    encode = partial(encode_rows, tokenizer=tokenizer, max_length=max_length, overflow=overflow)
     dropped = dict(corpus.dropped)
     ids, texts, cut, lengths = {}, {}, 0, [np.zeros(0, dtype=int)]
     for split, rows in corpus.splits.items():
         key = cache_key(rows._fingerprint, tokenizer, max_length, overflow)
         every = datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
         if len(rows):  # mapping no rows would give no columns
-            every = rows.map(encode, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key)
+            every = rows.map(
+                encode, batched=True, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key
+            )
         length, full = column(every, "length"), column(every, "full_length")
         kept = np.flatnonzero(length)
         dropped["too_long"] += len(rows) - len(kept)
@@ -59,14 +61,14 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     return Encoded(ids, texts, counts | {"cleaned": corpus.cleaned, "cut": cut, "splits": splits, "tokens": tokens})
 
 
-def encode_row(
-    row: dict[str, str], tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
-) -> dict[str, Any]:
-    """A row's ids; `length` 0 marks one that is left out."""
-    example = encode_example(tokenizer, row["headline"], row["article"], max_length, overflow)
-    if example is None:
-        return {"input_ids": [], "prompt_length": 0, "length": 0, "full_length": 0}
-    return example._asdict() | {"length": len(example.input_ids)}
+def encode_rows(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
+) -> dict[str, list[Any]]:
+    """Ids of a batch of rows; `length` 0 marks a row that is left out."""
+    examples = encode_examples(tokenizer, batch["headline"], batch["article"], max_length, overflow)
+    kept = [example or Example([], 0, 0) for example in examples]
+    columns = {name: [getattr(example, name) for example in kept] for name in Example._fields}
+    return columns | {"length": [len(example.input_ids) for example in kept]}
 
 
 def cache_key(rows: str, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow) -> str:

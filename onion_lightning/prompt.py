@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Example", "Overflow", "encode_example", "encode_prompt", "format_prompt"]
+__all__ = ["Example", "Overflow", "encode_examples", "encode_prompt", "format_prompt"]
 
 Overflow = Literal["cut", "drop"]
 
@@ -34,22 +34,27 @@ def format_prompt(headline: str) -> str:
     return TEMPLATE.format(headline=" ".join(headline.split()))
 
 
-def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text. A special token written inside it (`</s>`) is encoded as the text that it is."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Token ids of plain texts. A special token written inside one (`</s>`) is encoded as the text that it is."""
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
     return ids
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, headline: str) -> list[int]:
-    """Token ids of the prompt, opened by BOS where the tokenizer's model was pretrained with one."""
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, headlines: list[str]) -> list[list[int]]:
+    """Token ids of prompts, opened by BOS where the tokenizer's model was pretrained with one."""
     opening: list[int] = [i for i in tokenizer("").input_ids if i == tokenizer.bos_token_id]
-    return opening + encode_text(tokenizer, format_prompt(headline))
+    return [opening + ids for ids in encode_texts(tokenizer, list(map(format_prompt, headlines)))]
 
 
-def encode_example(
-    tokenizer: PreTrainedTokenizerBase, headline: str, article: str, max_length: int, overflow: Overflow
-) -> Example | None:
-    """Encode prompt, article and closing EOS.
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, headline: str) -> list[int]:
+    """Token ids of one prompt."""
+    return encode_prompts(tokenizer, [headline])[0]
+
+
+def encode_examples(
+    tokenizer: PreTrainedTokenizerBase, headlines: list[str], articles: list[str], max_length: int, overflow: Overflow
+) -> list[Example | None]:
+    """Encode prompt, article and closing EOS of each pair.
 
     Args:
         max_length: most tokens of prompt, article and EOS together.
@@ -57,11 +62,12 @@ def encode_example(
             `drop` leaves it out.
 
     Returns:
-        None where the example is left out, or where the prompt alone fills `max_length`.
+        For each pair its example; None where it is left out, or where the prompt alone fills `max_length`.
     """
-    prompt = encode_prompt(tokenizer, headline)
-    ids = [*prompt, *encode_text(tokenizer, article), tokenizer.eos_token_id]
-    cut = len(ids) > max_length
-    if len(prompt) >= max_length or (cut and overflow == "drop"):
-        return None
-    return Example(ids[:max_length], len(prompt), len(ids))
+    found: list[Example | None] = []
+    bodies = encode_texts(tokenizer, articles)
+    for prompt, body in zip(encode_prompts(tokenizer, headlines), bodies, strict=True):
+        ids = [*prompt, *body, tokenizer.eos_token_id]
+        fits = len(prompt) < max_length and (len(ids) <= max_length or overflow == "cut")
+        found.append(Example(ids[:max_length], len(prompt), len(ids)) if fits else None)
+    return found

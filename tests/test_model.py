@@ -10,7 +10,7 @@ from onion_lightning.batches import MicroBatch
 from onion_lightning.data import collate
 from onion_lightning.errors import OnionError
 from onion_lightning.model import OnionModule, mix_seed
-from onion_lightning.prompt import encode_example
+from onion_lightning.prompt import encode_examples
 
 
 def module(tiny_base, **more):
@@ -20,7 +20,7 @@ def module(tiny_base, **more):
 
 
 def batch(made, articles=("An egg wins again.", "A very much longer article about nothing at all, officials said.")):
-    rows = [encode_example(made.tokenizer, "Egg Wins", article, 200, "cut") for article in articles]
+    rows = encode_examples(made.tokenizer, ["Egg Wins"] * len(articles), list(articles), 200, "cut")
     supervised = sum(len(row.input_ids) - row.prompt_length for row in rows)
     ids = [row.input_ids for row in rows]
     micro = MicroBatch(tuple(range(len(rows))), supervised, sum(map(len, ids)), 0)
