@@ -111,11 +111,16 @@ def detect_encoding(file: Path) -> str:
 def read_csv(file: Path, columns: Columns, delimiter: str) -> Iterator[RawRow]:
     csv.field_size_limit(sys.maxsize)  # an article may be longer than the module's 128 KiB
     with file.open(encoding=detect_encoding(file), errors="replace", newline="") as stream:
-        rows = csv.reader(stream, delimiter=delimiter)
+        quotes = QuoteCount(stream)
+        rows = csv.reader(quotes, delimiter=delimiter)
         header = next(rows, [])
         names = find_columns(header, columns, str(file))
         headline_at, article_at = header.index(names[0]), header.index(names[1])
+        quotes.take()
+        first_line, odd = rows.line_num + 1, False
         for cells in rows:
+            opened, odd, spans = first_line, quotes.take() % 2 == 1, rows.line_num > first_line
+            first_line = rows.line_num + 1
             if not cells:
                 continue
             if any(cell.strip() for cell in cells[len(header) :]):
@@ -123,6 +128,29 @@ def read_csv(file: Path, columns: Columns, delimiter: str) -> Iterator[RawRow]:
                 continue
             cells += [""] * (len(header) - len(cells))
             yield RawRow(headline=cells[headline_at], article=cells[article_at], problem="")
+    if odd and spans:
+        log.warning("%s: a quote that opens in line %d is never closed; all that follows is one cell.", file, opened)
+
+
+class QuoteCount:
+    """The lines of a stream, with the quotes in them counted: the csv module reads past one that is never closed."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = iter(lines)
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        self.count += line.count('"')
+        return line
+
+    def take(self) -> int:
+        """The quotes since the last call."""
+        count, self.count = self.count, 0
+        return count
 
 
 def read_jsonl(file: Path, columns: Columns) -> Iterator[RawRow]:

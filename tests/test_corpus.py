@@ -208,3 +208,36 @@ def test_kaggle_without_its_extra_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "kagglehub", None)
     with pytest.raises(OnionError, match=r"pip install 'onion_lightning\[kaggle\]'"):
         load("kaggle:undefinenull/satirical-news-from-the-onion")
+
+
+STAYS_TEXT = {
+    "right to left": "חדשות: ביצה ניצחה",
+    "emoji": "Egg 🥚👩‍🚀 Wins",
+    "mojibake": "Area Manâ€™s Egg",
+    "the template's markers": "### Headline: Egg ### Article: Wins",
+    "special tokens": "</s><s><unk> Egg <|im_end|> [INST]",
+    "a comma and quotes": 'Egg, "Winner," Wins',
+}
+
+
+@pytest.mark.parametrize("text", STAYS_TEXT.values(), ids=STAYS_TEXT)
+def test_what_looks_odd_is_text_in_headlines_and_articles(tmp_path, text):
+    rows = [[f"{text} {n}", "t", f"{body(n)} {text} {n}"] for n in range(3)]
+    corpus = load(write_csv(tmp_path / "a.csv", rows))
+    assert texts(corpus) == {row[0]: row[2] for row in rows}
+    assert sum(corpus.dropped.values()) == 0
+
+
+def test_a_quoted_newline_stays_and_a_row_of_its_own_it_is_not(tmp_path):
+    corpus = load(
+        write_csv(tmp_path / "a.csv", [["Egg Wins", "t", f"{body(1)}\n\nSecond, line"], ["Egg Two", "t", body(2)]])
+    )
+    assert corpus.read == 2
+    assert texts(corpus)["Egg Wins"].endswith("\n\nSecond, line")
+
+
+def test_a_quote_that_is_never_closed_is_told(tmp_path, caplog):
+    text = f'Title,Content\nEgg One,{body(1)}\nEgg Two,"{body(2)}\nEgg Three,{body(3)}\n'
+    corpus = load(put(tmp_path / "a.csv", text))
+    assert corpus.read == 2
+    assert "a quote that opens in line 3 is never closed" in caplog.text

@@ -1,5 +1,6 @@
 """Runs that are really killed, in processes of their own: what is promised must hold whatever the moment."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -14,7 +15,7 @@ import torch
 
 from onion_lightning.checkpoints import AtomicCheckpointIO
 from tests.conftest import ROOT, adapters, records
-from tests.test_ddp import HEADLINES, ranks
+from tests.test_ddp import ranks
 from tests.test_fit import curve
 
 pytestmark = pytest.mark.fault
@@ -27,11 +28,11 @@ def start(tmp_path):
     """Starts the command in a process group of its own; whatever is left of it is killed at the end."""
     started = []
 
-    def command(words, launcher=("-m", "onion_lightning"), **more):
+    def command(words, launcher=("-m", "onion_lightning"), cwd=ROOT, **more):
         log = (tmp_path / f"log{len(started)}").open("w+")
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
         line = [sys.executable, *launcher, *words]
-        process = subprocess.Popen(line, stderr=log, stdout=log, cwd=ROOT, env=environment, start_new_session=True)
+        process = subprocess.Popen(line, stderr=log, stdout=log, cwd=cwd, env=environment, start_new_session=True)
         process.log = log
         started.append(process)
         return process
@@ -210,14 +211,46 @@ def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_is_whole(run, refus
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("count", [8])
-def test_eight_ranks_validate_and_write_as_one_does(run, flags, shell, tmp_path, count):
-    greedy = ("--data.headlines", HEADLINES, "--model.temperature", "0", "--data.batch_size", "2")
-    run("predict", *greedy)
-    alone = records(tmp_path / "articles.jsonl")
-    done = shell(flags("predict", *greedy, *ranks(count)))
-    assert done.returncode == 0, done.stderr
-    assert records(tmp_path / "articles.jsonl") == alone
+def test_a_folder_that_can_no_longer_be_written_is_a_sentence_and_the_checkpoint_is_whole(run, refused, tmp_path):
+    disk = tmp_path / "run"
+    disk.mkdir()
+    few = ("--samples.count", "0", "--trainer.limit_val_batches", "0")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=True)
+    try:
+        run("fit", "--trainer.max_steps", "2", *few)
+        before = (disk / "last.ckpt").read_bytes()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for more in (("--ckpt_path", "last"), ()):
+            sentence = refused("fit", *more, *few)
+            assert f"--checkpoint.dirpath {disk}" in sentence
+            assert "cannot be written" in sentence
+        assert (disk / "last.ckpt").read_bytes() == before
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_run_writes_nowhere_but_where_it_was_told_to(flags, start, tmp_path):
+    places = {name: tmp_path / name for name in ("home", "here", "temporary", "wandb", "cache")}
+    for place in places.values():
+        place.mkdir()
+    logger = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
+    logger["init_args"] = {"save_dir": str(places["wandb"]), "offline": True}
+    environment = {
+        "HOME": places["home"],
+        "TMPDIR": places["temporary"],
+        "WANDB_DIR": places["wandb"],
+        "HF_HOME": places["cache"],
+        "HF_DATASETS_CACHE": places["cache"] / "datasets",
+        "PYTHONPATH": ROOT,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    words = flags("fit", "--trainer.max_steps", "3", "--trainer.logger", json.dumps(logger))
+    process = start(words, cwd=places["here"], **{name: str(value) for name, value in environment.items()})
+    assert process.wait(200) == 0, output(process)
+    assert list((places["wandb"] / "wandb").iterdir())
+    assert (tmp_path / "run" / "last.ckpt").exists()
+    elsewhere = [f for name in ("home", "here", "temporary") for f in places[name].rglob("*") if f.is_file()]
+    assert elsewhere == []
 
 
 def test_a_killed_predict_goes_on_with_what_is_missing(flags, start, run, tmp_path):
