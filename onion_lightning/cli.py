@@ -34,6 +34,7 @@ from onion_lightning.loggers import CarefulWandbLogger, MetricsFile, why_offline
 from onion_lightning.model import OnionModule, same_architecture
 from onion_lightning.signals import GracefulStop, StopSignals, die_with_parent
 from onion_lightning.torchrun import join_restarted_job
+from onion_lightning.trainer import OnionTrainer
 
 __all__ = ["OnionCLI", "main"]
 
@@ -76,7 +77,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class OnionCLI(LightningCLI):
-    """`fit`, `validate`, `test` and `predict` for `OnionModule` and `OnionDataModule`.
+    """`fit`, `validate`, `test`, `predict` and `evaluate` for `OnionModule` and `OnionDataModule`.
 
     Args:
         args: the command line, without the program's name.
@@ -89,6 +90,7 @@ class OnionCLI(LightningCLI):
         super().__init__(
             OnionModule,
             OnionDataModule,
+            trainer_class=OnionTrainer,
             args=args,
             seed_everything_default=42,
             auto_configure_optimizers=False,
@@ -100,6 +102,10 @@ class OnionCLI(LightningCLI):
                 **{name: {"exit_on_error": False} for name in self.subcommands()},
             },
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**LightningCLI.subcommands(), "evaluate": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -161,12 +167,12 @@ class OnionCLI(LightningCLI):
         self.options.data["base_model"] = self.options.model.base_model
 
     def before_instantiate_classes(self) -> None:
-        if self.subcommand != "fit":
-            self.save_config_callback = None
+        fits = self.subcommand == "fit"
+        self.save_config_callback = SaveConfig if fits else None
+        self.save_config_kwargs = {"folder": self.folder} if fits else {}
+        if not fits and self.subcommand != "evaluate":
             self.options.trainer["logger"] = False
             return
-        self.save_config_callback = SaveConfig
-        self.save_config_kwargs = {"folder": self.folder}
         for logger in wandb_configs(self.options.trainer):
             self.prepare_wandb(logger)
 
@@ -180,6 +186,8 @@ class OnionCLI(LightningCLI):
             tell(f"W&B is offline: {reason}. `wandb sync` uploads the run later.")
         if arguments.get("offline"):
             os.environ.setdefault("WANDB_SILENT", "true")  # eight lines about syncing
+        for kind in ("DATA", "CACHE"):  # it would write into the home folder
+            os.environ.setdefault(f"WANDB_{kind}_DIR", str(Path(arguments.get("save_dir") or ".") / "wandb"))
 
     # Building
 
@@ -222,6 +230,8 @@ class OnionCLI(LightningCLI):
         if self.subcommand == "fit":
             made = [self._get(self.config_init, key) for key in ("checkpoint", "samples")]
             return [*made, best_checkpoint(self.folder)]
+        if self.subcommand == "evaluate":
+            return []
         writer = self._get(self.config_init, "articles")
         writer.checkpoint = self.options.ckpt_path
         return [writer]

@@ -161,7 +161,7 @@ class OnionDataModule(pl.LightningDataModule):
             self.deal()
 
     def encode(self) -> Encoded:
-        context = load_config(self.base_model).max_position_embeddings
+        context = self.context
         if self.max_length > context:
             raise OnionError(
                 f"--data.max_length {self.max_length}: the context is {context} tokens in"
@@ -169,6 +169,11 @@ class OnionDataModule(pl.LightningDataModule):
             )
         corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
         return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
+
+    @property
+    def context(self) -> int:
+        """The base model's context, in tokens."""
+        return int(load_config(self.base_model).max_position_embeddings)
 
     @property
     def wants_headlines(self) -> bool:
@@ -277,7 +282,7 @@ class OnionDataModule(pl.LightningDataModule):
                 f"{flag}: no headlines; give --data.headlines '[\"A Headline\"]' or --data.headlines_file FILE."
             )
         rows = [" ".join(row.split()) for row in rows]
-        context = load_config(self.base_model).max_position_embeddings
+        context = self.context
         for number, row in enumerate(rows, 1):
             if not row:
                 raise OnionError(f"{flag}: headline {number} of {len(rows)} is blank; remove it.")

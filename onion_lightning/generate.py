@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from onion_lightning.errors import OnionError
 from onion_lightning.prompt import encode_prompt
 
-__all__ = ["Article", "Decoding", "left_pad", "write_articles"]
+__all__ = ["Article", "Decoding", "continue_prompts", "left_pad", "write_articles"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,21 @@ def write_articles(
     Returns:
         For each headline its `decoding.candidates` articles.
     """
+    prompts = [encode_prompt(tokenizer, headline) for headline in headlines]
+    return continue_prompts(model, tokenizer, prompts, decoding, seed, **options)
+
+
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    seed: int,
+    **options: Any,
+) -> list[list[Article]]:
+    """`write_articles` for prompts that are token ids already."""
     torch.manual_seed(seed)
-    inputs = left_pad([encode_prompt(tokenizer, headline) for headline in headlines], model.device)
+    inputs = left_pad(prompts, model.device)
     eos = tokenizer.eos_token_id
     with torch.inference_mode():
         output = model.generate(**inputs, **(decoding.options() | options), eos_token_id=eos, pad_token_id=0)

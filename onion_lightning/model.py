@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -299,6 +300,11 @@ class OnionModule(pl.LightningModule):
         self.log("test/perplexity", loss.exp().float())
 
     # Writing
+
+    @property
+    def one_article(self) -> Decoding:
+        """The decode flags, with one candidate."""
+        return replace(self.decoding, candidates=1)
 
     def write(self, headlines: list[str], seed: int, **options: Any) -> list[list[Article]]:
         """Articles for headlines with the decode flags; for options see `write_articles`."""

@@ -59,6 +59,14 @@ def curve(run: Path) -> dict[int, str]:
         return {int(row["step"]): row["train/loss"] for row in csv.DictReader(stream) if row["train/loss"]}
 
 
+def wait_for_a_step(run: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process that was just started has written a checkpoint of its own."""
+    began = time.time()
+    while not (run / "last.ckpt").exists() or (run / "last.ckpt").stat().st_mtime < began:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+
+
 def main() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     quiet = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -72,11 +80,11 @@ def main() -> None:
         print(f"undisturbed: {torch.load(last, weights_only=True)['global_step']} steps in {seconds:.0f} s")
         for number in range(1, KILLS + 1):
             process = subprocess.Popen(command(base, killed, "--ckpt_path", "last"), **quiet)
-            time.sleep(random.uniform(0.5, 1.0) * seconds / 2)
+            wait_for_a_step(killed, process)
+            time.sleep(random.uniform(0, 0.8) * seconds / KILLS)
             process.kill()
             process.wait()
-            file = killed / "last.ckpt"
-            step = torch.load(file, weights_only=True)["global_step"] if file.exists() else 0
+            step = torch.load(killed / "last.ckpt", weights_only=True)["global_step"]
             print(f"kill {number:2}: last.ckpt opens, at step {step}", flush=True)
         subprocess.run(command(base, killed, "--ckpt_path", "last"), check=True, **quiet)
         report(whole, killed)
