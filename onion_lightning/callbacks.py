@@ -68,6 +68,7 @@ class LastCheckpoint(Checkpoint):
         self.every = every_n_train_steps
         self.saved_at = -1
         self.validation_due = False
+        self.row: dict[str, float] = {}  # of the step just done, before Lightning hands it to the loggers
 
     @property
     def path(self) -> Path:
@@ -90,11 +91,17 @@ class LastCheckpoint(Checkpoint):
                     f"--trainer.{flag} {getattr(trainer, flag)}: comes to {batches} micro-batches, and an optimizer step has"
                     f" {accumulate}; give a multiple of {accumulate}."
                 )
+        if self.row:  # the run may have been killed before it was logged; the loggers drop what comes twice
+            for logger in trainer.loggers:
+                logger.log_metrics({k: v for k, v in self.row.items() if k != "step"}, int(self.row["step"]))
         if self.validation_due:  # the run was stopped before or inside it, and Lightning would pass over it
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.restarting = False
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self.row = {}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -103,6 +110,7 @@ class LastCheckpoint(Checkpoint):
             if trainer.should_stop:  # a Timer's: the loop is left at once, inside the window
                 self.save(trainer)
             return
+        self.row = row_to_log(trainer)
         interval = trainer.val_check_batch
         validates = interval is not None and (batch_idx + 1) % interval == 0
         ends = batch_idx + 1 == trainer.num_training_batches or trainer.global_step == trainer.max_steps
@@ -114,10 +122,11 @@ class LastCheckpoint(Checkpoint):
         self.validation_due = False  # before ModelCheckpoint saves: it comes after this one
 
     def state_dict(self) -> dict[str, Any]:
-        return {"validation_due": self.validation_due}
+        return {"validation_due": self.validation_due, "row": self.row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.validation_due = state_dict["validation_due"]
+        self.row = state_dict.get("row", {})
 
     def save(self, trainer: pl.Trainer) -> None:
         if trainer.global_step != self.saved_at and not getattr(trainer, "fast_dev_run", False):
@@ -136,6 +145,15 @@ class LastCheckpoint(Checkpoint):
             # without the barrier of trainer.save_checkpoint: the other ranks may be gone
             checkpoint = trainer._checkpoint_connector.dump_checkpoint()
             trainer.strategy.save_checkpoint(checkpoint, self.path)
+
+
+def row_to_log(trainer: pl.Trainer) -> dict[str, float]:
+    """What Lightning is about to log of an optimizer step; empty where it logs nothing."""
+    connector = trainer._logger_connector
+    if not connector.should_update_logs:
+        return {}
+    figures = {name: float(value) for name, value in connector.metrics["log"].items()}
+    return figures | {"epoch": trainer.current_epoch, "step": trainer.fit_loop.epoch_loop._batches_that_stepped}
 
 
 class CorpusTable(pl.Callback):

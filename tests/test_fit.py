@@ -96,6 +96,17 @@ def test_a_run_stopped_again_and_again_ends_the_same(run, stopped, tmp_path):
         assert curve(tmp_path / "run", name) == curve(tmp_path / "whole", name)
 
 
+def test_a_kill_between_checkpoint_and_log_loses_no_row_of_the_curve(run, tmp_path):
+    run("fit", "--trainer.max_steps", "6", "--checkpoint.dirpath", str(tmp_path / "whole"))
+    run("fit", "--trainer.max_steps", "3")
+    metrics = tmp_path / "run" / "metrics.csv"
+    lines = metrics.read_text().splitlines(keepends=True)
+    assert lines[-1].startswith("2,")
+    metrics.write_text("".join(lines[:-1]))
+    run("fit", "--trainer.max_steps", "6", "--ckpt_path", "last")
+    assert sorted(curve(tmp_path / "run")) == sorted(curve(tmp_path / "whole")) == list(range(6))
+
+
 def test_a_run_resumed_with_other_micro_batches_sees_the_same_rows(run, stopped, tmp_path):
     exact = ("--model.load_in", "none", "--model.lora_dropout", "0")
     run("fit", *exact, "--checkpoint.dirpath", str(tmp_path / "whole"))
