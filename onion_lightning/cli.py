@@ -256,9 +256,7 @@ class OnionCLI(LightningCLI):
     def after_fit(self) -> None:
         if getattr(self.trainer, "fast_dev_run", False):
             return
-        for logger in self.trainer.loggers:
-            if isinstance(logger, CarefulWandbLogger):
-                logger.attempt(wandb.finish)
+        self.finish_wandb()
         minutes = (time.monotonic() - self.began) / 60
         last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
@@ -270,6 +268,14 @@ class OnionCLI(LightningCLI):
         command = [*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(last)]
         command += ["--data.headlines", '["Area Man Declares War On Tuesday"]']
         tell(f"Write an article with it:\n  {shlex.join(command)}")
+
+    def after_evaluate(self) -> None:
+        self.finish_wandb()
+
+    def finish_wandb(self) -> None:
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CarefulWandbLogger):
+                logger.attempt(wandb.finish)
 
 
 def wandb_configs(trainer: Namespace) -> list[Namespace]:

@@ -130,6 +130,16 @@ class CarefulWandbLogger(WandbLogger):
         self.attempt(super().log_table, *args, **kwargs)
 
     @rank_zero_only
+    def log_summary(self, figures: dict[str, float]) -> None:
+        """Put figures of the whole run into W&B's summary."""
+        self.attempt(self.update_summary, figures)
+
+    def update_summary(self, figures: dict[str, float]) -> None:
+        run = self.experiment
+        if not self.lost:
+            run.summary.update(figures)
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         self.attempt(super().finalize, status)
 

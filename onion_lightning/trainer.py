@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import WandbLogger
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +13,7 @@ from onion_lightning.data import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.evaluation import DEFAULT_N, SYSTEMS, Evaluation, EvaluationData
 from onion_lightning.figures import compare, describe
+from onion_lightning.loggers import CarefulWandbLogger
 from onion_lightning.model import OnionModule
 from onion_lightning.report import TITLES, check_folder, list_figures, write_report
 
@@ -113,12 +113,11 @@ def tell_wandb(loggers: list[Any], metrics: dict[str, Any], samples: list[dict[s
     columns = ["headline", *SYSTEMS, "real"]
     rows = [[one["headline"], *(one["systems"][name]["article"] for name in columns[1:])] for one in samples]
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, CarefulWandbLogger):
             figures = {f"evaluation/{s}/{k}": v for s, card in metrics["systems"].items() for k, v in card.items()}
             figures |= {f"evaluation/{name}": pair["difference"] for name, pair in metrics["paired"].items()}
-            logger.experiment.summary.update(figures)
+            logger.log_summary(figures)
             logger.log_table("evaluation", columns=columns, data=rows)
-            logger.finalize("success")
 
 
 def show(metrics: dict[str, Any], folder: Path) -> None:

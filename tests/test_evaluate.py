@@ -187,3 +187,39 @@ def test_an_earlier_report_is_replaced_only_when_told(evaluated, refused, tmp_pa
     assert "--overwrite true" in refused("evaluate", *SMALL, *checkpoint, "--output", str(tmp_path / "report"))
     evaluated("--overwrite", "true")
     assert not list(tmp_path.glob(".report*"))
+
+
+def test_wandb_gets_the_articles_as_a_table(evaluated, tmp_path, monkeypatch):
+    arguments = {"save_dir": str(tmp_path / "run"), "offline": True}
+    logger = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": arguments}
+    _, samples, _ = evaluated("--trainer.logger", json.dumps(logger))
+    (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media/table/evaluation_*.table.json")
+    table = json.loads(file.read_text())
+    assert table["columns"] == ["headline", *SYSTEMS, "real"]
+    assert [row[0] for row in table["data"]] == [one["headline"] for one in samples]
+    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"evaluation/tuned/loss" in run.read_bytes()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_report_opens_in_a_browser_asks_for_nothing_and_shows_scripts_as_text(evaluated, tmp_path, dark):
+    from tests.browser import chromium, complaints, requests, screenshot
+
+    metrics, samples, _ = evaluated()
+    samples[0]["headline"] = "<script>document.title = 'broken'</script>"
+    page = tmp_path / "page.html"
+    page.write_text(render(metrics, samples), encoding="utf-8")
+    with chromium(dark) as browser:
+        browser.get(page.as_uri())
+        assert browser.title == "Is it satire yet?"
+        assert samples[0]["headline"] in browser.find_element("tag name", "body").text
+        assert len(browser.find_elements("css selector", "svg")) == 3
+        assert len(browser.find_elements("css selector", "section article")) == 4 * len(samples)
+        background = browser.find_element("tag name", "body").value_of_css_property("background-color")
+        assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == dark
+        wide = browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0
+        assert requests(browser) == [page.as_uri()]
+        assert complaints(browser) == []
+        assert len(screenshot(browser, tmp_path / "page.png")) > 20_000
