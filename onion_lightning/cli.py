@@ -77,7 +77,7 @@ class SaveConfig(SaveConfigCallback):
 
 
 class OnionCLI(LightningCLI):
-    """`fit`, `validate`, `test`, `predict` and `evaluate` for `OnionModule` and `OnionDataModule`.
+    """`fit`, `validate`, `test`, `predict`, `evaluate` and `attend` for `OnionModule` and `OnionDataModule`.
 
     Args:
         args: the command line, without the program's name.
@@ -105,7 +105,7 @@ class OnionCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "evaluate": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ("evaluate", "attend")}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
@@ -170,11 +170,21 @@ class OnionCLI(LightningCLI):
         fits = self.subcommand == "fit"
         self.save_config_callback = SaveConfig if fits else None
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
-        if not fits and self.subcommand != "evaluate":
+        if self.subcommand == "attend":
+            self.stay_on_one_device()
+        if self.subcommand not in ("fit", "evaluate", "attend"):
             self.options.trainer["logger"] = False
             return
         for logger in wandb_configs(self.options.trainer):
             self.prepare_wandb(logger)
+
+    def stay_on_one_device(self) -> None:
+        """`attend` runs on what this machine has, whatever the config was written for."""
+        trainer = self.options.trainer
+        if trainer["accelerator"] != "cpu" and not torch.cuda.is_available():
+            trainer["accelerator"] = "auto"
+        for name, value in (("devices", 1), ("num_nodes", 1), ("strategy", "auto"), ("precision", None)):
+            trainer[name] = value
 
     def prepare_wandb(self, logger: Namespace) -> None:
         """Go on in the checkpoint's run; go offline where W&B cannot be had."""
@@ -230,7 +240,7 @@ class OnionCLI(LightningCLI):
         if self.subcommand == "fit":
             made = [self._get(self.config_init, key) for key in ("checkpoint", "samples")]
             return [*made, best_checkpoint(self.folder)]
-        if self.subcommand == "evaluate":
+        if self.subcommand in ("evaluate", "attend"):
             return []
         writer = self._get(self.config_init, "articles")
         writer.checkpoint = self.options.ckpt_path
@@ -271,6 +281,8 @@ class OnionCLI(LightningCLI):
 
     def after_evaluate(self) -> None:
         self.finish_wandb()
+
+    after_attend = after_evaluate
 
     def finish_wandb(self) -> None:
         for logger in self.trainer.loggers:

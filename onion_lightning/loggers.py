@@ -140,6 +140,11 @@ class CarefulWandbLogger(WandbLogger):
             run.summary.update(figures)
 
     @rank_zero_only
+    def log_media(self, media: dict[str, Any]) -> None:
+        """Log pages and pictures."""
+        self.attempt(lambda: self.experiment.log(media))
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         self.attempt(super().finalize, status)
 

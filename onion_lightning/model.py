@@ -310,6 +310,13 @@ class OnionModule(pl.LightningModule):
         """Articles for headlines with the decode flags; for options see `write_articles`."""
         return write_articles(self.language_model, self.tokenizer, headlines, self.decoding, seed, **options)
 
+    def write_one(self, headline: str) -> str:
+        """One article for one headline."""
+        [[article]] = write_articles(
+            self.language_model, self.tokenizer, [headline], self.one_article, mix_seed(self.seed, 0)
+        )
+        return article.text
+
     def predict_step(self, batch: HeadlineBatch, batch_idx: int) -> Written:
         """Write a batch's articles. The seed goes by the batch, which is the same on any number of ranks."""
         if not batch["headlines"]:

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -14,11 +11,10 @@ import matplotlib.figure
 import numpy as np
 from markupsafe import Markup
 
-from onion_lightning.errors import OnionError
 from onion_lightning.evaluation import OPENING, SYSTEMS
 from onion_lightning.figures import COPIED
 
-__all__ = ["check_folder", "list_figures", "render", "write_report"]
+__all__ = ["FILES", "TITLES", "list_figures", "render", "report_files"]
 
 FILES = ("report.html", "metrics.json", "samples.jsonl")
 TITLES = {"base": "Base", "few_shot": "Few-shot", "tuned": "Tuned", "real": "Real"}
@@ -47,41 +43,11 @@ ROWS = (
 )
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse to replace an older report unasked.
-
-    Raises:
-        OnionError: there is one, or the folder cannot be.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OnionError(f"--output {folder}: is a file; give a folder.")
-    if not overwrite and any((folder / name).exists() for name in FILES):
-        raise OnionError(f"--output {folder}: holds an earlier report; give another folder, or --overwrite true.")
-
-
-def write_report(folder: Path, metrics: dict[str, Any], samples: Sequence[dict[str, Any]]) -> None:
-    """Write the three files, whole or not at all.
-
-    Raises:
-        OnionError: the folder cannot be written.
-    """
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    texts = {
-        "report.html": render(metrics, samples),
-        "metrics.json": json.dumps(metrics, indent=2) + "\n",
-        "samples.jsonl": "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples),
-    }
-    try:
-        part.mkdir(parents=True)
-        for name, text in texts.items():
-            (part / name).write_text(text, encoding="utf-8")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in texts:
-            (part / name).replace(folder / name)
-    except OSError as error:
-        raise OnionError(f"--output {folder}: cannot be written ({error.strerror}); give another folder.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def report_files(metrics: dict[str, Any], samples: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The names and contents of a report."""
+    lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+    contents = (render(metrics, samples), json.dumps(metrics, indent=2) + "\n", "".join(lines))
+    return dict(zip(FILES, contents, strict=True))
 
 
 def list_figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:

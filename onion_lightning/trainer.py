@@ -1,38 +1,34 @@
-"""The Trainer with `evaluate` beside Lightning's own commands."""
+"""The Trainer with `evaluate` and `attend` beside Lightning's own commands."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from rich import box
-from rich.console import Console
-from rich.table import Table
+import wandb
 
+from onion_lightning.attend import attend
+from onion_lightning.attention_page import render_attention
+from onion_lightning.attention_plot import plot_attention
+from onion_lightning.checkpoints import read_checkpoint
 from onion_lightning.copying import CopyIndex
 from onion_lightning.data import OnionDataModule
 from onion_lightning.errors import OnionError
-from onion_lightning.evaluation import DEFAULT_N, SYSTEMS, Evaluation, EvaluationData
+from onion_lightning.evaluation import SYSTEMS, Evaluation, EvaluationData
 from onion_lightning.figures import compare, describe
 from onion_lightning.loggers import CarefulWandbLogger
 from onion_lightning.model import OnionModule
-from onion_lightning.report import TITLES, check_folder, list_figures, write_report
+from onion_lightning.output_folder import check_folder, write_folder
+from onion_lightning.prompt import format_prompt
+from onion_lightning.report import FILES, report_files
+from onion_lightning.terminal import show_attention, show_evaluation
 
 __all__ = ["OnionTrainer"]
 
-SHOWN = (
-    "loss",
-    "perplexity",
-    "bits_per_byte",
-    "eos_rate",
-    "loop_rate",
-    "headline_top_1",
-    "copied_rate",
-    "style_distance",
-)
+ATTENTION_FILES = ("attention.html", "attention.json", "attention.png")
 
 
 class OnionTrainer(pl.Trainer):
-    """Lightning's Trainer, and `evaluate`."""
+    """Lightning's Trainer, and `evaluate` and `attend`."""
 
     def evaluate(
         self,
@@ -59,7 +55,7 @@ class OnionTrainer(pl.Trainer):
         """
         folder = Path(output).expanduser()
         check(ckpt_path, shots, n, batch_size)
-        check_folder(folder, overwrite)
+        check_folder(folder, FILES, overwrite)
         data = EvaluationData(datamodule, shots, n, batch_size, model.decoding.max_new_tokens)
         evaluation = Evaluation(model, data)
         self.predict(evaluation, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
@@ -73,9 +69,59 @@ class OnionTrainer(pl.Trainer):
         index = CopyIndex(train["headline"], train["article"])
         samples = describe(evaluation.records, evaluation.data.rows, evaluation.onion.tokenizer, index)
         metrics = {"settings": known} | compare(samples, data.seed)
-        write_report(folder, metrics, samples)
+        write_folder(folder, report_files(metrics, samples))
         tell_wandb(self.loggers, metrics, samples)
-        show(metrics, folder)
+        show_evaluation(metrics, folder)
+
+    def attend(
+        self,
+        model: OnionModule,
+        datamodule: OnionDataModule,
+        query: str,
+        key: str,
+        text: str | None = None,
+        text_file: str | None = None,
+        headline: str | None = None,
+        ckpt_path: str | None = None,
+        output: str = "attention",
+        overwrite: bool = False,
+    ) -> None:
+        """Shows how much the tokens of one phrase attend to those of an earlier one, in each layer and head.
+
+        Runs on one device that this machine has, whatever the config says.
+
+        Args:
+            model: base model, and the adapters of the checkpoint.
+            datamodule: not used.
+            query: the phrase that attends; phrase#2 is its second occurrence.
+            key: the earlier phrase that is attended to.
+            text: to look into.
+            text_file: the same, from a file.
+            headline: the model writes the article for it first; the text is both.
+            ckpt_path: the adapters: a file, last or best. Without it the base model alone is shown.
+            output: folder of attention.html, attention.json and attention.png.
+            overwrite: replace an earlier answer in that folder.
+        """
+        folder = Path(output).expanduser()
+        given = read_text(text, text_file, headline)
+        check_folder(folder, ATTENTION_FILES, overwrite)
+        model.trainer = self
+        model.configure_model()
+        model.eval()
+        if ckpt_path is not None:
+            checkpoint = read_checkpoint(Path(ckpt_path))
+            model.on_load_checkpoint(checkpoint)
+            model.load_state_dict(checkpoint["state_dict"], strict=False)
+        prompt = ""
+        if headline is not None:
+            prompt, given = format_prompt(headline), model.write_one(headline)
+        # Adapters that were never trained change nothing: without a checkpoint the base is shown alone.
+        looked_at = model.language_model if ckpt_path is None else model.model
+        answer = attend(looked_at, model.tokenizer, given, query, key, prompt)
+        files = (render_attention(answer), answer.json(), plot_attention(answer))
+        write_folder(folder, dict(zip(ATTENTION_FILES, files, strict=True)))
+        tell_wandb_of_attention(self.loggers, folder)
+        show_attention(answer, folder)
 
 
 def check(ckpt_path: str | None, shots: int, n: int | None, batch_size: int) -> None:
@@ -120,24 +166,34 @@ def tell_wandb(loggers: list[Any], metrics: dict[str, Any], samples: list[dict[s
             logger.log_table("evaluation", columns=columns, data=rows)
 
 
-def show(metrics: dict[str, Any], folder: Path) -> None:
-    """The main figures on the terminal, and where the rest is."""
-    table = Table("", *(TITLES[name] for name in ("real", *SYSTEMS)), box=box.SIMPLE_HEAD)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in list_figures(metrics):
-        if row["key"] in SHOWN:
-            table.add_row(row["title"], *(cell["value"] for cell in row["cells"]))
-    console = Console(stderr=True)
-    console.print(table)
-    for other, name in (("base", "base"), ("few_shot", "few-shot")):
-        pair = metrics["paired"][f"tuned_minus_{other}"]
-        low, high = pair["interval"]
-        line = f"  loss, tuned minus {name}: {pair['difference']:+.3f} (95% interval {low:+.3f} to {high:+.3f})"
-        console.print(line, highlight=False)
-    if metrics["settings"]["headlines"] < DEFAULT_N and metrics["settings"]["n"] is None:
-        console.print(f"  the test split has {metrics['settings']['headlines']} headlines, fewer than --n {DEFAULT_N}")
-    least, asked = metrics["settings"]["shots_least"], metrics["settings"]["shots"]
-    if least < asked:
-        console.print(f"  few-shot: of --shots {asked}, only {least} fit the context for some headlines")
-    console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+def tell_wandb_of_attention(loggers: list[Any], folder: Path) -> None:
+    page, picture = (
+        wandb.Html(str(folder / ATTENTION_FILES[0]), inject=False),
+        wandb.Image(str(folder / ATTENTION_FILES[2])),
+    )
+    for logger in loggers:
+        if isinstance(logger, CarefulWandbLogger):
+            logger.log_media({"attention/page": page, "attention/picture": picture})
+
+
+def read_text(text: str | None, text_file: str | None, headline: str | None) -> str:
+    """The text that one of the three flags gives; empty where the model is to write it.
+
+    Raises:
+        OnionError: none or several are given, or the file cannot be read.
+    """
+    given = {"--text": text, "--text_file": text_file, "--headline": headline}
+    flags = [flag for flag, value in given.items() if value is not None]
+    if len(flags) != 1:
+        found = f"{' and '.join(flags)} are given" if flags else "none is given"
+        raise OnionError(f"--text, --text_file or --headline: give one of them ({found}).")
+    if headline is not None and not headline.strip():
+        raise OnionError("--headline: is empty; give the headline to write an article for.")
+    if text_file is None:
+        return text or ""
+    try:
+        return Path(text_file).expanduser().read_text(encoding="utf-8").removeprefix("\ufeff").rstrip("\n")
+    except OSError as error:
+        raise OnionError(f"--text_file {text_file}: cannot be read ({error.strerror}); give a text file.") from error
+    except UnicodeDecodeError as error:
+        raise OnionError(f"--text_file {text_file}: is not UTF-8; save it as UTF-8.") from error
