@@ -107,8 +107,8 @@ const cells = []; // rows of {layer, head, element}
 
 function buildMap() {
   const map = $("map");
-  map.style.gridTemplateColumns = `auto repeat(${data.heads + 1}, minmax(.5rem, 1.25rem))`;
-  map.style.setProperty("--columns", data.heads + 1);
+  map.style.gridTemplateColumns = `auto repeat(${data.heads + 1}, ${Math.min(1.7, 22 / (data.heads + 1))}rem)`;
+  map.style.setProperty("--height", `${Math.min(1.1, Math.max(27 / data.layers, 0.6))}rem`);
   const label = (text, kind) => {
     const element = document.createElement("span");
     element.className = kind;

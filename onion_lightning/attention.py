@@ -61,10 +61,11 @@ class Reader:
 
     def __call__(self, module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> Any:
         attended, weights = output  # weights: (1, heads, tokens, tokens), hundreds of MB
-        kept = weights[0, :, self.rows].float()  # (heads, phrase's tokens, tokens)
-        self.phrase.append(kept.mean(1).cpu())
+        # A copy: a view would keep the whole layer alive. (heads, phrase's tokens, tokens)
+        kept = weights[0, :, self.rows].to("cpu", torch.float32, copy=True)
+        self.phrase.append(kept.mean(1))
         if self.each:
-            self.tokens.append(kept.cpu())
+            self.tokens.append(kept)
         mean = weights[0].mean(0, dtype=torch.float32)  # (tokens, tokens)
         self.row_sum_error = max(self.row_sum_error, float((mean.sum(-1) - 1).abs().max()))
         self.future = max(self.future, float(mean.triu(1).max()))

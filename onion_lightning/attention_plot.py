@@ -51,14 +51,14 @@ def draw_text(axis: Any, answer: AttentionAnswer, attention: np.ndarray) -> None
             -line,
             word,
             family="DejaVu Sans Mono",
-            fontsize=9,
+            fontsize=11,
             weight="bold" if inside else "normal",
             parse_math=False,
             bbox={"facecolor": colours(np.sqrt(share)), "edgecolor": "none", "pad": 1},
         )
         last = line
     axis.set_xlim(0, COLUMNS + 2)
-    axis.set_ylim(-max(last, 14) - 1, 1)
+    axis.set_ylim(-max(last, 16) - 1, 1)
     axis.set_axis_off()
 
 

@@ -14,6 +14,9 @@ __all__ = ["Phrase", "Token", "find_phrase", "tokens_of_text"]
 STRAIGHT = str.maketrans("“”„‘’‚«»", '"""\'\'\'""')
 
 
+EDGES = ".,;:!?()“”\"‘’'"
+
+
 class Token(NamedTuple):
     """A token and its characters `text[start:end]`; the bytes of one character are tokens with the same characters."""
 
@@ -114,8 +117,9 @@ def nearest(text: str, phrase: str, count: int = 3) -> list[str]:
     found: dict[str, str] = {}
     for length in range(max(size - 1, 1), size + 2):
         for at in range(len(words) - length + 1):
-            piece = text[words[at].start() : words[at + length - 1].end()].strip(".,;:!?()")
-            found.setdefault(plain(piece), piece)
+            piece = text[words[at].start() : words[at + length - 1].end()]
+            for form in (piece.strip(EDGES), piece):
+                found.setdefault(plain(form), form)
     close = difflib.get_close_matches(plain(phrase), list(found), n=count, cutoff=0.5)
     return [f'"{found[name]}"' for name in close]
 

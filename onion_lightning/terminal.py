@@ -59,10 +59,10 @@ def show_attention(answer: AttentionAnswer, folder: Path) -> None:
         column.justify = "right"
     best = answer.heads[answer.shown]
     for place in answer.ranking[:HEADS]:
-        shares = (f"{answer.heads[name].key[place]:.1%}" for name in names)
+        shares = (share(answer.heads[name].key[place]) for name in names)
         table.add_row(*map(str, place), *shares, *beside(best, place))
     rollout = answer.rollout[answer.shown]
-    shares = (f"{answer.rollout[name].key:.1%}" for name in names)
+    shares = (share(float(answer.rollout[name].key)) for name in names)
     table.add_section()
     table.add_row("rollout", "", *shares, *beside(rollout, ()))
     console = Console(stderr=True)
@@ -71,10 +71,9 @@ def show_attention(answer: AttentionAnswer, folder: Path) -> None:
         f"  How much of its attention “{answer.query.text}” gives to “{answer.key.text}”", highlight=False, markup=False
     )
     console.print(table)
-    tokens = answer.key.stop - answer.key.first
     for line in (
-        f"{len(answer.controls)} control spans of {tokens} tokens at a similar distance; layers and heads counted from 0",
-        f"the first token, which is kept apart, takes {best.first_token.mean():.0%} on average",
+        f"controls: {len(answer.controls)} spans as long as the key, at a similar distance",
+        f"first token, kept apart: {best.first_token.mean():.0%} of the attention on average",
         *(f"{name}: {told(answer.maps[name].checks)}" for name in names),
     ):
         console.print(f"  {line}", highlight=False, markup=False)
@@ -84,9 +83,14 @@ def show_attention(answer: AttentionAnswer, folder: Path) -> None:
 def beside(figures: Figures, place: tuple[int, ...]) -> tuple[str, str]:
     """Controls and z-score of a head, or of the rollout."""
     mean, z = float(figures.control_mean[place]), float(figures.z[place])
-    return ("" if math.isnan(mean) else f"{mean:.1%}"), ("" if math.isnan(z) else f"{z:.1f}")
+    return ("" if math.isnan(mean) else share(mean)), ("" if math.isnan(z) else f"{z:.1f}")
+
+
+def share(value: float) -> str:
+    """A share of the attention in percent; a very small one with one digit that counts."""
+    return f"{value:.1%}" if value >= 0.001 else f"{100 * value:.1g}%"
 
 
 def told(checks: Checks) -> str:
-    off = f"{checks.logit_difference:.1e} of {checks.logit_scale:.0f}"
-    return f"rows sum to 1 within {checks.row_sum_error:.0e}; logits differ from the usual pass by {off} at most"
+    off = checks.logit_difference / checks.logit_scale
+    return f"rows sum to 1 within {checks.row_sum_error:.0e}, logits are the usual ones within {off:.0e}"
