@@ -6,7 +6,10 @@ const $ = (id) => document.getElementById(id);
 const sourceCount = 2 + data.layers + data.kept.length;
 const placeOfHead = new Map(data.kept.map((head, place) => [head, 2 + data.layers + place]));
 const names = { base: "Base", tuned: "Tuned", difference: "Tuned − base" };
-const percent = (share) => (100 * share).toFixed(Math.abs(share) < 0.0995 ? 2 : 1) + "%";
+const percent = (share) => {
+  const points = Math.abs(100 * share);
+  return (points > 0 && points < 0.05 ? (100 * share).toPrecision(1) : (100 * share).toFixed(points < 9.95 ? 2 : 1)) + "%";
+};
 const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
 let bytes = null;
 
@@ -180,7 +183,8 @@ function paintText(shares) {
   });
   const order = [...seen.keys()].slice(1).sort((one, other) => Math.abs(seen[other]) - Math.abs(seen[one]));
   $("most").replaceChildren(...order.slice(0, 8).map((at) => line(data.pieces[at][1], at, seen[at])));
-  if (shares) $("most").append(line("first token", 0, seen[0]));
+  const first = $("row").value === "0" ? shown("first_token", $("layer").value, $("head").value) : seen[0];
+  if (shares) $("most").append(line("first token", 0, first)); // from the figures where they have it: the maps are rounded
 }
 
 function line(word, at, share) {
@@ -197,6 +201,7 @@ function paintMap(layer, head) {
   const measure = $("measure").value;
   const values = cells.flat().map((cell) => shown(measure, cell.layer, cell.head));
   const most = Math.max(...values.map((value) => Math.abs(value ?? 0)));
+  $("scale").textContent = `Strongest colour: ${measure === "z" ? most.toFixed(1) : percent(most)}.`;
   let chosen = null;
   cells.flat().forEach((cell, at) => {
     colour(cell.element, values[at] ?? 0, most);

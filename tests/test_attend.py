@@ -16,6 +16,7 @@ from onion_lightning.attention_plot import plot_attention
 from onion_lightning.base_model import load_model, load_tokenizer
 from onion_lightning.errors import OnionError
 from onion_lightning.phrases import Phrase
+from tests.browser import chromium, complaints, requests, screenshot
 from tests.test_ddp import ranks
 from tests.test_model import module
 
@@ -358,3 +359,56 @@ def test_the_picture_shows_what_its_font_has_not_as_boxes(base, tokenizer):
     text = "The town $of$ 🥚 met مجلس and ended"
     picture = plot_attention(attend(base, tokenizer, text, "ended", "🥚"))
     assert picture.startswith(b"\x89PNG")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_is_clicked_and_typed_through_without_a_request_or_a_complaint(tuned, tmp_path, dark):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    answer = attend(tuned.model, tuned.tokenizer, f"{TEXT} <script>document.title='x'</script> 🥚", *ASK[1::2])
+    file = tmp_path / "attention.html"
+    file.write_text(render_attention(answer), encoding="utf-8")
+    with chromium(dark=dark) as page:
+        page.get(file.as_uri())
+        WebDriverWait(page, 20).until(lambda _: page.execute_script("return document.body.dataset.ready"))
+
+        def says():
+            return page.find_element("id", "says").text
+
+        def choose(name, value):
+            Select(page.find_element("id", name)).select_by_value(value)
+
+        def points(value):  # as the page writes them
+            return f"{100 * value:.{2 if abs(value) < 0.0995 else 1}f}%"
+
+        assert answer.text.strip() == page.find_element("id", "text").text.replace("<s>", "", 1).strip()
+        cells = page.find_elements("css selector", ".cell")
+        assert len(cells) == 2 * 5
+        cells[5 + 1 + 2].click()  # layer 1, head 2
+        key = answer.heads["tuned"].key[1, 2]
+        assert says().startswith(f"Layer 1, head 2: {points(key)} to the key")
+        ActionChains(page).send_keys(Keys.ARROW_UP, Keys.ARROW_RIGHT).perform()
+        assert says().startswith(f"Layer 0, head 3: {points(answer.heads['tuned'].key[0, 3])} to the key")
+        assert page.switch_to.active_element.get_attribute("aria-selected") == "true"
+        choose("system", "base")
+        assert points(answer.heads["base"].key[0, 3]) in says()
+        choose("system", "difference")
+        change = float(answer.heads["tuned"].key[0, 3] - answer.heads["base"].key[0, 3])
+        assert ("−" if change < 0 else "+") + points(abs(change)) in says()
+        choose("system", "tuned")
+        choose("row", "2")
+        strongest = page.find_element("css selector", "#most td:nth-child(2)").text
+        assert int(strongest) == 1 + int(answer.maps["tuned"].each[0, 3, 1, 1:].argmax())
+        choose("layer", "rollout")
+        assert says().startswith("Rollout through all layers")
+        choose("measure", "z")
+        for token in (answer.key.first, len(answer.tokens) - 1):
+            place = page.find_element("css selector", f'[data-at="{token}"]')
+            ActionChains(page).move_to_element(place).perform()
+            assert says().startswith("After the query" if token >= answer.query.stop else "“")
+        assert "Eggville" in page.title
+        assert requests(page) == [file.as_uri()]
+        assert complaints(page) == []
+        assert len(screenshot(page, tmp_path / "page.png")) > 10_000

@@ -1,0 +1,80 @@
+"""What `attend` needs beyond the weights, on a model of Llama-2 7B's shape: 32 layers of 32 heads, in 8 bit, adapters on.
+
+    python tests/benchmarks/attention_memory.py --tokens 1500
+
+The 32 layers share one layer's random weights, so that the model fits a small machine; what is computed and what is kept
+is that of the real one. The vocabulary is the demo tokenizer's.
+"""
+
+import argparse
+import copy
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from onion_lightning.attend import attend
+from onion_lightning.attention_page import render_attention
+from onion_lightning.base_model import load_model, load_tokenizer
+from onion_lightning.model import OnionModule
+
+LAYERS = 32
+
+
+def memory(name: str) -> float:
+    """A line of this process's status, in GB: VmRSS now, VmHWM the highest."""
+    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024 / 1e9
+
+
+def llama_7b(vocabulary: int) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=1,
+        num_attention_heads=32,
+        max_position_embeddings=4096,
+        dtype="float16",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        LlamaForCausalLM(config).half().save_pretrained(folder)
+        model = load_model(folder, "int8", torch.device("cpu"))
+    layer = model.model.layers[0]
+    shared = {id(parameter): parameter for parameter in layer.parameters()}
+    for _ in range(LAYERS - 1):
+        model.model.layers.append(copy.deepcopy(layer, dict(shared)))
+    model.config.num_hidden_layers = LAYERS
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tokens", type=int, default=1500)
+    wanted = parser.parse_args().tokens
+    tokenizer = load_tokenizer("demo")
+    onion = OnionModule(base_model="demo")
+    model = onion.add_adapters(llama_7b(len(tokenizer)))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    fog = " fog"
+    text = "Students of the University of California" + fog * (wanted - 8) + " San Francisco"
+    began, before = time.perf_counter(), memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew
+    answer = attend(model, tokenizer, text, "San Francisco", "University of California")
+    growth = memory("VmHWM") - before
+    page = len(render_attention(answer).encode()) / 1e6
+    layers, heads, _ = answer.maps["tuned"].phrase.shape
+    print(
+        f"{layers} layers x {heads} heads, {len(answer.tokens)} tokens: {growth:.2f} GB beyond the weights"
+        f" ({before:.1f} GB before), {time.perf_counter() - began:.0f} s, page of {page:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()
