@@ -19,6 +19,7 @@ const systemOf = () => (isDifference() ? "tuned" : $("system").value);
 // Figures of what is chosen: a head, a layer's mean, the mean of all, or the rollout.
 
 function mean(values) {
+  if (values.includes(null)) return null; // too few controls
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 

@@ -1,5 +1,6 @@
 """`attend`: figures by hand on a tiny model, what it keeps, its page, its words."""
 
+import dataclasses
 import json
 import math
 import re
@@ -127,6 +128,12 @@ def test_the_first_token_is_never_counted_in_the_key():
     assert figures.key == pytest.approx([0.3])
     assert figures.first_token == pytest.approx([0.5])
     assert np.isnan(figures.z).all()
+
+
+def test_a_key_that_begins_with_the_first_token_is_counted_without_it(base, tokenizer):
+    answer = attend(base, tokenizer, TEXT, "Eggville#2", "The town")
+    whole = dataclasses.replace(answer, key=answer.key._replace(first=0))
+    np.testing.assert_array_equal(whole.measure(np.ones((1, 99))).key, [answer.key.stop - 1])
 
 
 def test_z_counts_the_controls_standard_deviations():
