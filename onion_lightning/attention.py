@@ -11,6 +11,8 @@ from onion_lightning.errors import OnionError
 
 __all__ = ["Checks", "Maps", "read_attention"]
 
+SILENT = "--model.base_model: its layers tell no attention; take a model of Llama's kind."
+
 
 class Checks(NamedTuple):
     """What the maps were checked for.
@@ -59,8 +61,10 @@ class Reader:
         self.rollout = torch.eye(width, device=device)
         self.row_sum_error = self.future = 0.0
 
-    def __call__(self, module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> Any:
+    def __call__(self, module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, torch.Tensor | None]) -> Any:
         attended, weights = output  # weights: (1, heads, tokens, tokens), hundreds of MB
+        if weights is None:
+            raise OnionError(SILENT)
         # A copy: a view would keep the whole layer alive. (heads, phrase's tokens, tokens)
         kept = weights[0, :, self.rows].to("cpu", torch.float32, copy=True)
         self.phrase.append(kept.mean(1))
@@ -93,7 +97,7 @@ def read_attention(model: PreTrainedModel, ids: Sequence[int], rows: slice, each
     with eager(model), hooked(model, reader):
         logits = logits_of(model, ids, rows)
     if not reader.phrase:
-        raise OnionError("--model.base_model: its layers tell no attention; take a model of Llama's kind.")
+        raise OnionError(SILENT)
     checks = Checks(
         row_sum_error=reader.row_sum_error,
         future=reader.future,

@@ -200,6 +200,13 @@ def test_a_query_beyond_the_models_context_is_refused_and_text_after_it_is_not(b
     assert attend(base, tokenizer, "The town ended" + long, "ended", "town").query.stop < 20
 
 
+def test_a_model_that_tells_no_attention_is_refused(tokenizer, tiny_base):
+    deaf = load_model(str(tiny_base), "none", torch.device("cpu"))
+    deaf.model.layers = torch.nn.ModuleList(torch.nn.Sequential() for _ in range(0))
+    with pytest.raises(OnionError, match="tell no attention"):
+        attend(deaf, tokenizer, TEXT, "Eggville#2", "town council")
+
+
 def peak_growth(action):
     """Bytes by which this process's memory grew at most."""
     Path("/proc/self/clear_refs").write_text("5")  # begins the high-water mark anew

@@ -45,7 +45,7 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
         LlamaForCausalLM(config).half().save_pretrained(folder)
         model = load_model(folder, "int8", torch.device("cpu"))
     layer = model.model.layers[0]
-    shared = {id(parameter): parameter for parameter in layer.parameters()}
+    shared = {id(part): part for part in (*layer.parameters(), layer.self_attn.config)}
     for _ in range(LAYERS - 1):
         model.model.layers.append(copy.deepcopy(layer, dict(shared)))
     model.config.num_hidden_layers = LAYERS
