@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from onion_lightning.errors import OnionError
 from onion_lightning.prompt import encode_prompt
@@ -21,7 +26,8 @@ class Decoding:
         max_new_tokens: most tokens of an article.
         temperature: 0 takes the likeliest token each time (greedy).
         top_p: sample among the likeliest tokens that hold this much probability.
-        repetition_penalty: above 1 makes tokens that were already used less likely.
+        repetition_penalty: above 1 makes tokens that the article already used less likely. Those of the prompt are not
+            counted: an article may take up its headline, and may end although the examples before it ended.
         candidates: articles for each headline.
     """
 
@@ -47,12 +53,14 @@ class Decoding:
                 " take a temperature above 0, or one candidate."
             )
 
-    def options(self) -> dict[str, Any]:
-        """Arguments of `generate`."""
+    def options(self, prompt_length: int) -> dict[str, Any]:
+        """Arguments of `generate` after prompts of so many tokens, padding included."""
+        penalty = RepetitionPenaltyLogitsProcessor(self.repetition_penalty, prompt_ignore_length=prompt_length)
         options: dict[str, Any] = {
             "max_new_tokens": self.max_new_tokens,
             "num_return_sequences": self.candidates,
-            "repetition_penalty": self.repetition_penalty,
+            "logits_processor": LogitsProcessorList([penalty]),
+            "repetition_penalty": 1.0,  # `generate`'s own counts the prompt
             "do_sample": self.temperature > 0,
         }
         if self.temperature > 0:
@@ -109,10 +117,11 @@ def continue_prompts(
     """`write_articles` for prompts that are token ids already."""
     torch.manual_seed(seed)
     inputs = left_pad(prompts, model.device)
+    width = inputs["input_ids"].shape[1]
     eos = tokenizer.eos_token_id
     with torch.inference_mode():
-        output = model.generate(**inputs, **(decoding.options() | options), eos_token_id=eos, pad_token_id=0)
-    new = output[:, inputs["input_ids"].shape[1] :].tolist()  # (headlines * candidates, new tokens)
+        output = model.generate(**inputs, **(decoding.options(width) | options), eos_token_id=eos, pad_token_id=0)
+    new = output[:, width:].tolist()  # (headlines * candidates, new tokens)
     articles = [cut_at_eos(ids, tokenizer) for ids in new]
     count = decoding.candidates
     return [articles[at : at + count] for at in range(0, len(articles), count)]

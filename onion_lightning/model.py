@@ -69,7 +69,7 @@ class OnionModule(pl.LightningModule):
         max_new_tokens: predict: most tokens of an article.
         temperature: predict: 0 takes the likeliest token each time.
         top_p: predict: sample among the likeliest tokens that hold this much probability.
-        repetition_penalty: predict: above 1 makes tokens that were already used less likely.
+        repetition_penalty: predict: above 1 makes tokens that the article already used less likely.
         candidates: predict: articles for each headline.
         seed: of adapters, dropout and sampling; by default --seed_everything.
     """
