@@ -21,6 +21,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from rich.console import Console
 
 from onion_lightning.arguments import plain_json, split_flags, typed_keys, without_ckpt_path
@@ -221,6 +223,7 @@ class OnionCLI(LightningCLI):
                 f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; without a GPU,"
                 " take --trainer.accelerator cpu or configs/cpu.yaml."
             ) from error
+        check_strategy(made.strategy, config["strategy"])
         join_restarted_job(made.strategy)
         if fits and not getattr(made, "fast_dev_run", False):
             made.loggers = [*made.loggers, MetricsFile(self.folder)]
@@ -293,6 +296,17 @@ class OnionCLI(LightningCLI):
 def wandb_configs(trainer: Namespace) -> list[Namespace]:
     loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
     return [one for one in loggers if isinstance(one, Namespace) and one["class_path"].endswith(WandbLogger.__name__)]
+
+
+def check_strategy(strategy: Strategy, asked: Any) -> None:
+    """Refuse what would cut up the frozen weights, or would start ranks in the middle of this program.
+
+    Raises:
+        OnionError: the strategy is neither one device nor DDP with a process of its own for each rank.
+    """
+    known = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+    if not known or isinstance(strategy.launcher, _MultiProcessingLauncher):
+        raise OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
 
 
 def best_checkpoint(folder: Path) -> ModelCheckpoint:

@@ -35,6 +35,7 @@ from tests.test_fit import curve
         (["fit", "--model.base_model", "someone/no-such-model"], "neither a directory here nor a model"),
         (["fit", "--trainer.accelerator", "gpu"], "--trainer.accelerator"),
         (["fit", "--trainer.accelerator", "nonsense"], "nonsense"),
+        (["fit", "--trainer.strategy", "ddp_spawn"], "--trainer.strategy ddp_spawn: is not supported; give ddp"),
         (["fit", "--trainer.max_epochs", "-1"], "--trainer.max_epochs -1"),
         (["fit", "--trainer.limit_val_batches", "1.5"], "limit_val_batches"),
         (["fit", "--ckpt_path", "best"], "best.ckpt: no such file"),
@@ -224,3 +225,11 @@ def test_fit_in_eight_bit_trains_the_same_adapters_twice(run, tmp_path):
         run("fit", "--trainer.max_steps", "3", "--checkpoint.dirpath", str(tmp_path / name))
     one, two = (adapters(tmp_path / name / "last.ckpt") for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_help_lists_every_command_and_no_library_says_a_word(shell):
+    done = shell(["--help"])
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for name in ("fit", "validate", "test", "predict", "evaluate", "attend"):
+        assert f"\n    {name} " in done.stdout
