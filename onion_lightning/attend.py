@@ -254,9 +254,10 @@ def word_of(tokenizer: PreTrainedTokenizerBase, text: str, tokens: Sequence[Toke
 
 
 def rounded(values: np.ndarray) -> Any:
-    """Plain values to six digits after the point; null for what is not a number."""
-    values = np.round(np.asarray(values, dtype=np.float64), 6)
-    return np.where(np.isnan(values), None, values).tolist()  # type: ignore[call-overload]
+    """Plain values to six significant digits; null for what is not a number."""
+    values = np.asarray(values, dtype=np.float64)
+    short = np.frompyfunc(lambda value: None if np.isnan(value) else float(f"{value:.6g}"), 1, 1)(values)
+    return short.tolist() if isinstance(short, np.ndarray) else short
 
 
 def as_plain(figures: Figures) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -88,7 +89,9 @@ def beside(figures: Figures, place: tuple[int, ...]) -> tuple[str, str]:
 
 def share(value: float) -> str:
     """A share of the attention in percent; a very small one with one digit that counts."""
-    return f"{value:.1%}" if value >= 0.001 else f"{100 * value:.1g}%"
+    if value >= 0.001 or value == 0:
+        return f"{value:.1%}"
+    return f"{np.format_float_positional(100 * value, precision=1, fractional=False, trim='-')}%"
 
 
 def told(checks: Checks) -> str:

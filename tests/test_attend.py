@@ -11,12 +11,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from onion_lightning.attend import Span, attend, control_spans, measure
+from onion_lightning.attend import Span, attend, control_spans, measure, rounded
 from onion_lightning.attention_page import page_data, render_attention
 from onion_lightning.attention_plot import plot_attention
 from onion_lightning.base_model import load_model, load_tokenizer
 from onion_lightning.errors import OnionError
 from onion_lightning.phrases import Phrase
+from onion_lightning.terminal import share
 from tests.browser import chromium, complaints, requests, screenshot
 from tests.test_ddp import ranks
 from tests.test_model import module
@@ -376,6 +377,20 @@ def test_the_picture_shows_what_its_font_has_not_as_boxes(base, tokenizer):
     text = "The town $of$ 🥚 met مجلس and ended"
     picture = plot_attention(attend(base, tokenizer, text, "ended", "🥚"))
     assert picture.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("value", "told", "kept"),
+    [
+        (0.43649999, "43.6%", 0.4365),
+        (0.00042, "0.04%", 0.00042),
+        (7.654321e-07, "0.00008%", 7.65432e-07),
+        (0.0, "0.0%", 0.0),
+    ],
+)
+def test_a_small_share_keeps_its_digits(value, told, kept):
+    assert share(value) == told
+    assert rounded(np.array([value, np.nan])) == [kept, None]
 
 
 @pytest.mark.browser
