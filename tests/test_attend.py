@@ -170,8 +170,8 @@ def test_heads_rank_by_z_and_those_that_give_the_key_next_to_nothing_last(base, 
     answer = attend(base, tokenizer, TEXT, "Eggville#2", "town council")
     quiet = torch.rand(1, 4, answer.query.stop, generator=torch.Generator().manual_seed(0)) * 1e-4
     quiet[0, 0] /= 1000  # so that the first head has the highest z, for all that it gives the key next to nothing
-    for head, share in enumerate((0.005, 0.3, 0.1, 0.2)):
-        quiet[0, head, answer.key.first : answer.key.stop] = share / (answer.key.stop - answer.key.first)
+    for head, part in enumerate((0.005, 0.3, 0.1, 0.2)):
+        quiet[0, head, answer.key.first : answer.key.stop] = part / (answer.key.stop - answer.key.first)
     ranked = dataclasses.replace(answer, maps={"base": answer.maps["base"]._replace(phrase=quiet)})
     z = ranked.heads["base"].z[0]
     assert z.argmax() == 0
