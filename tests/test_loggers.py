@@ -65,7 +65,7 @@ def test_a_resumed_fit_goes_on_in_the_same_wandb_run_and_says_once_that_it_is_of
     run("fit", "--trainer.max_steps", "2", *wandb_flags)
     assert capsys.readouterr().err.count("W&B is offline: no API key") == 1
     run("fit", "--trainer.max_steps", "4", "--ckpt_path", "last", *wandb_flags)
-    ids = [path.name.split("-")[-1] for path in (tmp_path / "run" / "wandb").glob("offline-run-*")]
+    ids = [path.stem for path in (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")]
     assert len(ids) == 2
     assert len(set(ids)) == 1
     assert [line.split(",")[0] for line in rows(tmp_path / "run")[1:]] == ["0", "1", "2", "3"]

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from bitsandbytes.nn import Linear8bitLt
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from onion_lightning.attend import attend
@@ -45,7 +46,12 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
         LlamaForCausalLM(config).half().save_pretrained(folder)
         model = load_model(folder, "int8", torch.device("cpu"))
     layer = model.model.layers[0]
-    shared = {id(part): part for part in (*layer.parameters(), layer.self_attn.config)}
+    parts = [*layer.parameters(), layer.self_attn.config]
+    for linear in layer.modules():
+        if isinstance(linear, Linear8bitLt):
+            linear.init_8bit_state()  # what the first forward pass does, and only the first of those that share a weight
+            parts += [linear.state.CB, linear.state.SCB]
+    shared = {id(part): part for part in parts}
     for _ in range(LAYERS - 1):
         model.model.layers.append(copy.deepcopy(layer, dict(shared)))
     model.config.num_hidden_layers = LAYERS
