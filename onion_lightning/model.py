@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -353,6 +354,8 @@ class OnionModule(pl.LightningModule):
         if "loops" in checkpoint:
             rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
         wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
+        # What `OnionModule.load_from_checkpoint` builds the module with.
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {n: getattr(self, n) for n in (*ADAPTER_FLAGS, *TRAINING_FLAGS)}
         checkpoint[META] = {
             "flags": self.adapter_flags() | prefix("data.", data.flags()) | {"seed_everything": self.seed},
             "training": prefix("model.", {name: getattr(self, name) for name in TRAINING_FLAGS}),
@@ -377,8 +380,14 @@ class OnionModule(pl.LightningModule):
                 f" {self.lora_rank} and --model.target_modules {self.target_modules}; it was made with"
                 f" {checkpoint[META]['flags']}."
             )
-        if self.trainer.training:
+        if self._trainer is not None and self.trainer.training:
             self.resume(checkpoint)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load adapters. Frozen weights are never in a checkpoint, so none of them is told to be missing."""
+        keys = super().load_state_dict(state_dict, strict=False, assign=assign)
+        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return keys._replace(missing_keys=[name for name in keys.missing_keys if name in trainable])
 
     def resume(self, checkpoint: dict[str, Any]) -> None:
         meta, data = checkpoint[META], cast(Any, self.trainer).datamodule

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from onion_lightning.cli import main
+from onion_lightning.model import OnionModule
 from tests.conftest import adapters, records, sample_rows
 
 
@@ -222,6 +223,16 @@ def test_predict_takes_adapter_flags_from_the_checkpoint_and_its_weights(run, tm
     tuned = records(tmp_path / "articles.jsonl")
     run("predict", *greedy)
     assert tuned != records(tmp_path / "articles.jsonl")
+
+
+def test_a_checkpoint_opens_as_a_module_in_a_notebook(run, tmp_path):
+    run("fit", "--trainer.max_steps", "2", "--model.lora_rank", "4", "--model.target_modules", '["v_proj"]')
+    made = OnionModule.load_from_checkpoint(tmp_path / "run" / "last.ckpt")
+    saved = adapters(tmp_path / "run" / "last.ckpt")
+    assert made.lora_rank == 4
+    assert made.learning_rate == 0.01
+    assert saved.keys() == {name for name, parameter in made.named_parameters() if parameter.requires_grad}
+    assert all(torch.equal(made.get_parameter(name), value) for name, value in saved.items())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_its_rows(run, refused, tmp_path):
