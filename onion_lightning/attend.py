@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from onion_lightning.attention import Maps, read_attention
 from onion_lightning.base_model import use_fast_8bit
 from onion_lightning.errors import OnionError
-from onion_lightning.phrases import Phrase, Token, find_phrase, occurrences, tokens_of_text
+from onion_lightning.phrases import Phrase, Token, covering, find_phrase, occurrences, tokens_of_text
 
 __all__ = ["AttentionAnswer", "Figures", "Span", "attend"]
 
@@ -156,12 +156,12 @@ def attend(
     whole = prompt + text
     tokens = tokens_of_text(tokenizer, text, prompt)
     asked, given = find_phrase(whole, tokens, query, "--query"), find_phrase(whole, tokens, key, "--key")
-    check_order(whole, asked, given)
+    check_order(whole, tokens, asked, given)
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
     limit = language_model.config.max_position_embeddings
     if asked.stop > limit:
         raise OnionError(
-            f"--text: the query ends at token {asked.stop}, and the model sees {limit}; give a shorter text."
+            f'--query "{query}": ends at token {asked.stop} of the text, and the model sees {limit}; give a shorter text.'
         )
     model.eval()
     use_fast_8bit(model)
@@ -182,16 +182,22 @@ def attend(
     return AttentionAnswer(whole, tokens, words, asked, given, controls, maps)
 
 
-def check_order(text: str, query: Phrase, key: Phrase) -> None:
+def check_order(text: str, tokens: Sequence[Token], query: Phrase, key: Phrase) -> None:
     if query.first >= key.stop:
         if key.stop == 1:
             raise OnionError(
                 f'--key "{key.text}": is the text\'s first token, which is kept apart; give a later phrase.'
             )
         return
-    later = [at for at in occurrences(text, query.text) if at >= key.end]
-    number = len(occurrences(text, query.text)) - len(later) + 1
-    remedy = f'give --query "{query.text}#{number}"' if later else "exchange the two, or give a later phrase"
+    starts = occurrences(text, query.text)
+    firsts = [min(covering(tokens, start, start + len(query.text)), default=0) for start in starts]
+    later = [number for number, first in enumerate(firsts, 1) if first >= key.stop]
+    if later:
+        remedy = f'give --query "{query.text}#{later[0]}"'
+    elif query.stop <= key.first:
+        remedy = "exchange the two, or give a later phrase"
+    else:
+        remedy = "the two overlap: give a later phrase"
     raise OnionError(
         f'--query "{query.text}": stands before the end of --key "{key.text}", and a token attends to earlier ones only;'
         f" {remedy}."

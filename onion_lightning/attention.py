@@ -13,6 +13,8 @@ __all__ = ["Checks", "Maps", "read_attention"]
 
 SILENT = "--model.base_model: its layers tell no attention; take a model of Llama's kind."
 
+ROW_SUM, LOGITS = 2e-2, 0.25  # differences that even 16-bit arithmetic does not explain
+
 
 class Checks(NamedTuple):
     """What the maps were checked for.
@@ -53,28 +55,41 @@ class Reader:
     what its heads attend to on average and half of what stood there, and layers are multiplied.
     """
 
-    def __init__(self, rows: slice, each: bool, width: int, device: torch.device) -> None:
+    def __init__(self, rows: slice, each: bool, width: int, layers: int, device: torch.device) -> None:
         self.rows = rows
         self.each = each
-        self.phrase: list[torch.Tensor] = []
-        self.tokens: list[torch.Tensor] = []
+        self.width = width
+        self.layers = layers
+        self.read = 0  # layers
+        self.phrase = self.tokens = torch.empty(0)
         self.rollout = torch.eye(width, device=device)
-        self.row_sum_error = self.future = 0.0
+        self.spare = torch.empty_like(self.rollout)
+        self.row_sum_error = self.future = torch.zeros((), device=device)
+
+    def make_room(self, heads: int) -> None:
+        """Allocate what is kept, at once: pieces of it between large tensors would split the heap, 25 MB a layer."""
+        self.phrase = torch.empty(self.layers, heads, self.width)
+        count = self.rows.stop - self.rows.start if self.each else 0
+        self.tokens = torch.empty(self.layers, heads, count, self.width)
 
     def __call__(self, module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, torch.Tensor | None]) -> Any:
         attended, weights = output  # weights: (1, heads, tokens, tokens), hundreds of MB
         if weights is None:
             raise OnionError(SILENT)
-        # A copy: a view would keep the whole layer alive. (heads, phrase's tokens, tokens)
-        kept = weights[0, :, self.rows].to("cpu", torch.float32, copy=True)
-        self.phrase.append(kept.mean(1))
+        if self.read == 0:
+            self.make_room(weights.shape[1])
+        kept = weights[0, :, self.rows].float()  # (heads, phrase's tokens, tokens)
+        self.phrase[self.read] = kept.mean(1)
         if self.each:
-            self.tokens.append(kept)
+            self.tokens[self.read] = kept
+        self.read += 1
         mean = weights[0].mean(0, dtype=torch.float32)  # (tokens, tokens)
-        self.row_sum_error = max(self.row_sum_error, float((mean.sum(-1) - 1).abs().max()))
-        self.future = max(self.future, float(mean.triu(1).max()))
+        # `maximum` keeps what is not a number.
+        self.row_sum_error = torch.maximum(self.row_sum_error, (mean.sum(-1) - 1).abs().max())
+        self.future = torch.maximum(self.future, mean.triu(1).max())
         mean.diagonal().add_(1)
-        self.rollout = (mean @ self.rollout) / 2
+        torch.matmul(mean, self.rollout, out=self.spare).div_(2)
+        self.rollout, self.spare = self.spare, self.rollout
         return attended, None  # the layer would hold on to it while it goes on
 
 
@@ -92,20 +107,35 @@ def read_attention(model: PreTrainedModel, ids: Sequence[int], rows: slice, each
     Raises:
         OnionError: the model has no layers with `self_attn` that tell their attention.
     """
-    reader = Reader(rows, each, len(ids), model.device)
+    layers = attending(model)
+    reader = Reader(rows, each, len(ids), len(layers), model.device)
     usual = logits_of(model, ids, rows)
-    with eager(model), hooked(model, reader):
+    with eager(model), hooked(layers, reader):
         logits = logits_of(model, ids, rows)
-    if not reader.phrase:
-        raise OnionError(SILENT)
+    assert reader.read == len(layers)
     checks = Checks(
-        row_sum_error=reader.row_sum_error,
-        future=reader.future,
+        row_sum_error=float(reader.row_sum_error),
+        future=float(reader.future),
         logit_difference=float((logits - usual).abs().max()),
         logit_scale=float(usual.abs().max()),
     )
-    tokens = torch.stack(reader.tokens) if each else None
-    return Maps(torch.stack(reader.phrase), tokens, reader.rollout[rows].cpu(), checks)
+    enforce(checks)
+    return Maps(reader.phrase, reader.tokens if each else None, reader.rollout[rows].cpu(), checks)
+
+
+def enforce(checks: Checks) -> None:
+    """Refuse maps that are not those of the model's own pass.
+
+    Raises:
+        OnionError: rows do not sum to one, something is seen of the future, or the logits are others.
+    """
+    off = checks.logit_difference / checks.logit_scale
+    if not (checks.row_sum_error < ROW_SUM and checks.future == 0 and off < LOGITS):
+        raise OnionError(
+            f"--model.base_model: its attention cannot be told (rows sum to 1 within {checks.row_sum_error:.0e}, up to"
+            f" {checks.future:.0e} goes to later tokens, logits are the usual ones within {off:.0e}); a value overflowed, or"
+            " the model is not causal: try --model.load_in none, or another model."
+        )
 
 
 def logits_of(model: PreTrainedModel, ids: Sequence[int], rows: slice) -> torch.Tensor:
@@ -127,10 +157,18 @@ def eager(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-@contextmanager
-def hooked(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
+def attending(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The attention of each layer that has one."""
     layers = getattr(model.get_decoder(), "layers", [])
-    handles = [layer.self_attn.register_forward_hook(reader) for layer in layers if hasattr(layer, "self_attn")]
+    found = [layer.self_attn for layer in layers if hasattr(layer, "self_attn")]
+    if not found:
+        raise OnionError(SILENT)
+    return found
+
+
+@contextmanager
+def hooked(layers: Sequence[torch.nn.Module], reader: Reader) -> Iterator[None]:
+    handles = [layer.register_forward_hook(reader) for layer in layers]
     try:
         yield
     finally:

@@ -42,6 +42,7 @@ __all__ = ["OnionCLI", "main"]
 
 log = logging.getLogger(__name__)
 
+SPLIT = ("data.val_fraction", "data.test_fraction")  # with others, rows that the adapters learned from are held out
 FATAL = ("model.lora_rank", "model.target_modules")  # adapters of another size cannot be loaded
 PROGRAM = "python -m onion_lightning"
 
@@ -158,6 +159,11 @@ class OnionCLI(LightningCLI):
             elif typed != saved and name in FATAL:
                 raise OnionError(
                     f"--{name} {typed}: {path} was made with {saved}; give that value, or another checkpoint."
+                )
+            elif typed != saved and name in SPLIT and self.config["subcommand"] in ("validate", "test", "evaluate"):
+                raise OnionError(
+                    f"--{name} {typed}: {path} was made with {saved}, and with another split its training rows would be"
+                    " held out; leave the flag away."
                 )
             elif typed != saved and name == "model.base_model" and not same_architecture(typed, meta["architecture"]):
                 raise OnionError(

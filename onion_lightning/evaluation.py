@@ -5,6 +5,7 @@ adapters. The work is cut into tasks (a batch of headlines and a phase), which r
 """
 
 import contextlib
+import math
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from onion_lightning.data import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.generate import continue_prompts
 from onion_lightning.likelihood import completion_losses
-from onion_lightning.model import OnionModule, mix_seed
+from onion_lightning.model import NonFiniteError, OnionModule, mix_seed
 from onion_lightning.prompt import encode_texts
 
 __all__ = ["DEFAULT_N", "OPENING", "SYSTEMS", "Evaluation", "EvaluationData", "Row", "fit_shots"]
@@ -90,23 +91,32 @@ class EvaluationData(pl.LightningDataModule):
         data.trainer = self.trainer
         data.setup("test")
         found, wanted = len(data.encoded["test"]), self.n or DEFAULT_N
-        if found < 2 or (self.n is not None and found < self.n):
+        if found < 2:
             raise OnionError(
-                f"--n {wanted}: the test split has {found} headlines; give --n {max(found, 2)} or less, or a larger"
-                f" --data.test_fraction (it is {data.fractions[1]})."
+                f"--data.test_fraction {data.fractions[1]}: leaves {found} test headlines, and at least 2 are compared; fit"
+                " with a larger one, or give a larger corpus."
             )
-        if self.shots > len(data.encoded["train"]):
-            raise OnionError(
-                f"--shots {self.shots}: the training split has {len(data.encoded['train'])} rows; give fewer shots."
-            )
+        if self.n is not None and found < self.n:
+            raise OnionError(f"--n {self.n}: the test split has {found} headlines; give --n {found} or less.")
         chosen = sorted(random.Random(data.seed).sample(range(found), min(wanted, found)))
         examples = self.examples()
         self.rows = [self.row(index, at, examples) for index, at in enumerate(chosen)]
 
     def examples(self) -> list[list[int]]:
-        """Token ids of the training examples that `few_shot` sees, the same ones for every headline."""
+        """Token ids of the training examples that `few_shot` sees, the same ones for every headline.
+
+        None of them was cut: an example that stops in the middle would teach not to end.
+        """
         train = self.data.encoded["train"]
-        chosen = random.Random(self.data.seed + 1).sample(range(len(train)), self.shots)
+        whole = [
+            at for at, (cut, full) in enumerate(zip(train["length"], train["full_length"], strict=True)) if cut == full
+        ]
+        if self.shots > len(whole):
+            raise OnionError(
+                f"--shots {self.shots}: the training split has {len(whole)} rows that are not cut at --data.max_length"
+                f" {self.data.max_length}; give fewer shots."
+            )
+        chosen = random.Random(self.data.seed + 1).sample(whole, self.shots)
         return [train[at]["input_ids"] for at in chosen]
 
     def row(self, index: int, at: int, examples: list[list[int]]) -> Row:
@@ -127,7 +137,8 @@ class EvaluationData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         # Whole tasks go to ranks, so that a row's batch, and with it its figures, is the same on any number of them.
-        mine: Any = self.tasks()[trainer.global_rank :: trainer.world_size]
+        # A rank without a task gets one without rows: a loader of no batches is an error.
+        mine: Any = self.tasks()[trainer.global_rank :: trainer.world_size] or [Task(-1, "base", [])]
         return DataLoader(mine, batch_size=None, collate_fn=lambda task: task)
 
 
@@ -141,9 +152,8 @@ def fit_shots(examples: Sequence[list[int]], room: int, bos: int | None) -> tupl
     count = 0
     for example in examples:
         body = example[1:] if ids and example[0] == bos else example
-        if len(ids) + len(body) > room:
-            break
-        ids, count = ids + body, count + 1
+        if len(ids) + len(body) <= room:
+            ids, count = ids + body, count + 1
     return ids, count
 
 
@@ -171,6 +181,10 @@ class Evaluation(pl.LightningModule):
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         return self.onion.load_state_dict(state_dict, strict=False, assign=assign)
 
+    def cpu(self) -> "Evaluation":
+        """Stay where it is, as `OnionModule.cpu` does."""
+        return self
+
     def adapters(self, system: str) -> contextlib.AbstractContextManager[Any]:
         """The model as a system has it: one copy of the weights serves all (peft's `disable_adapter`)."""
         assert self.onion.model is not None
@@ -187,11 +201,23 @@ class Evaluation(pl.LightningModule):
         return completion_losses(self.onion, head, prompts, completions, self.device)
 
     def predict_step(self, task: Task, batch_idx: int) -> int:
-        """Write and score a batch's articles; returns how many."""
+        """Write and score a batch's articles; returns how many.
+
+        Raises:
+            NonFiniteError: a loss is not finite.
+        """
+        if not task.rows:
+            return 0
         onion = self.onion
         prompts = [self.prompt(row, task.system) for row in task.rows]
         with self.adapters(task.system):
             losses = self.losses(prompts, [row.completion for row in task.rows])
+            if not all(map(math.isfinite, losses)):
+                raise NonFiniteError(
+                    f"--model.load_in {onion.load_in}: the {task.system} model's loss is not finite for"
+                    f" {[row.headline for row, loss in zip(task.rows, losses, strict=True) if not math.isfinite(loss)]};"
+                    " the checkpoint is damaged, or a value overflowed: try --model.load_in none."
+                )
             # The seed goes by the rows: each system draws the same numbers for them.
             seed = mix_seed(onion.seed, *(row.place for row in task.rows))
             articles = continue_prompts(onion.language_model, onion.tokenizer, prompts, onion.one_article, seed)

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["Phrase", "Token", "find_phrase", "tokens_of_text"]
+__all__ = ["Phrase", "Token", "covering", "find_phrase", "occurrences", "tokens_of_text"]
 
 STRAIGHT = str.maketrans("“”„‘’‚«»", '"""\'\'\'""')
 
@@ -85,7 +85,7 @@ def find_phrase(text: str, tokens: Sequence[Token], wanted: str, flag: str) -> P
         OnionError: it is empty, or does not occur so often; the nearest phrases are named.
     """
     phrase, number = wanted, 1
-    match = re.fullmatch(r"(?s)(.+)#([0-9]+)", wanted)
+    match = re.fullmatch(r"(?s)(.+)#([0-9]{1,9})", wanted)
     if match and wanted not in text:
         phrase, number = match[1], int(match[2])
     if not phrase.strip():
@@ -97,7 +97,8 @@ def find_phrase(text: str, tokens: Sequence[Token], wanted: str, flag: str) -> P
         raise OnionError(f'{flag} "{phrase}": does not occur in the text, case and quotes as written{others}.')
     if not 1 <= number <= len(places):
         raise OnionError(f'{flag} "{wanted}": "{phrase}" occurs {len(places)} times; give #1 to #{len(places)}.')
-    start = places[number - 1]
+    start = places[number - 1] + len(phrase) - len(phrase.lstrip())  # white space around it is not asked about
+    phrase = phrase.strip()
     end = start + len(phrase)
     inside = covering(tokens, start, end)
     if not inside:
@@ -106,7 +107,7 @@ def find_phrase(text: str, tokens: Sequence[Token], wanted: str, flag: str) -> P
 
 
 def covering(tokens: Sequence[Token], start: int, end: int) -> list[int]:
-    """The tokens that hold some of the characters, without those that hold no more than the space before a word."""
+    """The tokens that hold some of the characters."""
     return [at for at, token in enumerate(tokens) if token.start < end and token.end > start]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ OPENING = 50  # words that distinct-n is taken on: it falls with length, and sys
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE = re.compile(r"[.!?]+[\"”’)]*(?=\s|$)")
-DATELINE = re.compile(r"[A-Z][A-Z.'’ -]+(?:, ?[A-Za-z. ]{2,20})?\s*(?:—|–|--?)")
+CAPITAL = "A-ZÀ-ÖØ-Þ"
+DATELINE = re.compile(
+    rf"[{CAPITAL}][{CAPITAL}.'’ -]+(?:, ?[A-Za-zÀ-ÿ. ]{{2,20}})?(?: ?\([A-Za-z ]+\))?(?:\s*(?:—|–|--)|\s+-\s)"
+)
 SPEECH = r"(?:said|says|say|told|added|explained|noted|confirmed|announced|remarked|continued|according to)"
-QUOTED = r"[“\"][^“”\"]{8,}[”\"]"
-SPOKESPERSON = re.compile(rf"{QUOTED}[^“”\"]{{0,60}}\b{SPEECH}\b|\b{SPEECH}\b[^“”\"]{{0,60}}{QUOTED}", re.IGNORECASE)
+QUOTED = r"“[^“”]{8,}”"
+SPOKESPERSON = re.compile(rf"{QUOTED}[^“”]{{0,60}}\b{SPEECH}\b|\b{SPEECH}\b[^“”]{{0,60}}{QUOTED}", re.IGNORECASE)
 CLOSING = re.compile(r"\b(?:at|as of|by) (?:press time|publication)\b|\bwas last seen\b", re.IGNORECASE)
 FUNCTION_WORDS = frozenset(
     "a about after again all also an and any are as at be because been before but by can could did do does for from had"
@@ -56,14 +60,31 @@ def stem(word: str) -> str:
 
 
 def content_words(headline: str) -> set[str]:
-    """Stems of a headline's words, without function words."""
-    return {stem(word) for word in words_of(headline)} - FUNCTION_WORDS
+    """Stems of a headline's words, without function words such as "this", "we'll" and "doesn't"."""
+    words = {word for word in words_of(headline) if not word.endswith("n't")}
+    return {stem(word) for word in words if word.partition("'")[0] not in FUNCTION_WORDS}
 
 
 def recall(headline: str, words: Sequence[str]) -> float:
     """Share of the headline's content words that an article takes up; 1 where it has none."""
     wanted = content_words(headline)
     return len(wanted & set(map(stem, words))) / len(wanted) if wanted else 1.0
+
+
+def words_per_sentence(text: str) -> float:
+    """Mean words of a text's sentences. What follows the last one's end was cut, and is left out."""
+    ends = [match.end() for match in SENTENCE.finditer(text)]
+    return len(words_of(text[: ends[-1]])) / len(ends) if ends else float(len(words_of(text)))
+
+
+def curly(text: str) -> str:
+    """A text with straight double quotes made opening and closing ones, in turn, line by line."""
+
+    def paired(line: str) -> str:
+        marks = cycle("“”")
+        return re.sub('"', lambda match: next(marks), line)
+
+    return "\n".join(map(paired, text.split("\n")))
 
 
 def measure_text(headline: str, article: str) -> dict[str, float]:
@@ -76,9 +97,9 @@ def measure_text(headline: str, article: str) -> dict[str, float]:
         "loop_rate": is_looping(words),
         "headline_recall": recall(headline, words),
         "dateline": bool(DATELINE.match(first_line)),
-        "spokesperson": bool(SPOKESPERSON.search(article)),
+        "spokesperson": bool(SPOKESPERSON.search(curly(article))),
         "closing_turn": bool(CLOSING.search(ending)),
-        "words_per_sentence": len(words) / max(len(SENTENCE.findall(article.strip())), 1),
+        "words_per_sentence": words_per_sentence(article),
         **{f"distinct_{n}": distinct(words, n) for n in (1, 2, 3)},
     }
 

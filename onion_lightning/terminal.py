@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from onion_lightning.attend import AttentionAnswer, Figures
 from onion_lightning.attention import Checks
 from onion_lightning.evaluation import DEFAULT_N, SYSTEMS
+from onion_lightning.phrases import Phrase
 from onion_lightning.report import TITLES, list_figures
 
 __all__ = ["show_attention", "show_evaluation"]
@@ -52,6 +55,14 @@ def show_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
+def show_article(headline: str, article: str) -> None:
+    """An article that was written to be looked into, so that phrases can be chosen from it."""
+    console = Console(stderr=True)
+    body = Text(article or "(the model wrote nothing)")
+    width = min(console.width, 100)
+    console.print(Panel(body, title=Text(headline, style="bold"), title_align="left", width=width, padding=1))
+
+
 def show_attention(answer: AttentionAnswer, folder: Path) -> None:
     """The first heads, and what is told beside them."""
     names = list(reversed(answer.maps))
@@ -73,12 +84,24 @@ def show_attention(answer: AttentionAnswer, folder: Path) -> None:
     )
     console.print(table)
     for line in (
-        f"controls: {len(answer.controls)} spans as long as the key, at a similar distance",
+        f"tokens: {tokens_of(answer, answer.query)} → {tokens_of(answer, answer.key)}",
+        f"controls: {controls(len(answer.controls))}",
         f"first token, kept apart: {best.first_token.mean():.0%} of the attention on average",
         *(f"{name}: {told(answer.maps[name].checks)}" for name in names),
     ):
         console.print(f"  {line}", highlight=False, markup=False)
     console.print(f"\nPage: {folder / 'attention.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def tokens_of(answer: AttentionAnswer, phrase: Phrase) -> str:
+    """The tokens that were measured, which may hold more than the phrase."""
+    return "|".join(answer.words[phrase.first : phrase.stop]).replace("\n", "⏎").strip()
+
+
+def controls(count: int) -> str:
+    if count < 3:
+        return "fewer than three spans as long as the key stand before the query, so there is no z"
+    return f"{count} spans as long as the key, at a similar distance"
 
 
 def beside(figures: Figures, place: tuple[int, ...]) -> tuple[str, str]:

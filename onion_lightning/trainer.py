@@ -20,7 +20,7 @@ from onion_lightning.model import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
 from onion_lightning.prompt import format_prompt
 from onion_lightning.report import FILES, report_files
-from onion_lightning.terminal import show_attention, show_evaluation
+from onion_lightning.terminal import show_article, show_attention, show_evaluation
 
 __all__ = ["OnionTrainer"]
 
@@ -53,9 +53,14 @@ class OnionTrainer(pl.Trainer):
             output: folder of report.html, metrics.json and samples.jsonl.
             overwrite: replace an earlier report in that folder.
         """
-        folder = Path(output).expanduser()
         check(ckpt_path, shots, n, batch_size)
-        check_folder(folder, FILES, overwrite)
+        limit = self.limit_predict_batches  # a float is a share, an int a count
+        if getattr(self, "fast_dev_run", False) or not isinstance(limit, float) or limit != 1:
+            raise OnionError(
+                "--trainer.fast_dev_run and --trainer.limit_predict_batches: evaluate needs all its batches; give --n for"
+                " fewer headlines."
+            )
+        folder = check_folder(output, FILES, overwrite)
         data = EvaluationData(datamodule, shots, n, batch_size, model.decoding.max_new_tokens)
         evaluation = Evaluation(model, data)
         self.predict(evaluation, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
@@ -102,9 +107,8 @@ class OnionTrainer(pl.Trainer):
             output: folder of attention.html, attention.json and attention.png.
             overwrite: replace an earlier answer in that folder.
         """
-        folder = Path(output).expanduser()
         given = read_text(text, text_file, headline)
-        check_folder(folder, ATTENTION_FILES, overwrite)
+        folder = check_folder(output, ATTENTION_FILES, overwrite)
         model.trainer = self
         model.configure_model()
         model.eval()
@@ -115,6 +119,7 @@ class OnionTrainer(pl.Trainer):
         prompt = ""
         if headline is not None:
             prompt, given = format_prompt(headline), model.write_one(headline)
+            show_article(headline, given)
         # Adapters that were never trained change nothing: without a checkpoint the base is shown alone.
         looked_at = model.language_model if ckpt_path is None else model.model
         answer = attend(looked_at, model.tokenizer, given, query, key, prompt)
@@ -162,6 +167,9 @@ def tell_wandb(loggers: list[Any], metrics: dict[str, Any], samples: list[dict[s
         if isinstance(logger, CarefulWandbLogger):
             figures = {f"evaluation/{s}/{k}": v for s, card in metrics["systems"].items() for k, v in card.items()}
             figures |= {f"evaluation/{name}": pair["difference"] for name, pair in metrics["paired"].items()}
+            ends = {f"{s}/{k}": pair for s, card in metrics["intervals"].items() for k, pair in card.items()}
+            ends |= {name: pair["interval"] for name, pair in metrics["paired"].items()}
+            figures |= {f"evaluation/{name}/interval": pair for name, pair in ends.items()}
             logger.log_summary(figures)
             logger.log_table("evaluation", columns=columns, data=rows)
 
@@ -187,13 +195,17 @@ def read_text(text: str | None, text_file: str | None, headline: str | None) -> 
     if len(flags) != 1:
         found = f"{' and '.join(flags)} are given" if flags else "none is given"
         raise OnionError(f"--text, --text_file or --headline: give one of them ({found}).")
-    if headline is not None and not headline.strip():
-        raise OnionError("--headline: is empty; give the headline to write an article for.")
-    if text_file is None:
-        return text or ""
-    try:
-        return Path(text_file).expanduser().read_text(encoding="utf-8").removeprefix("\ufeff").rstrip("\n")
-    except OSError as error:
-        raise OnionError(f"--text_file {text_file}: cannot be read ({error.strerror}); give a text file.") from error
-    except UnicodeDecodeError as error:
-        raise OnionError(f"--text_file {text_file}: is not UTF-8; save it as UTF-8.") from error
+    found = text or headline or ""
+    if text_file is not None:
+        try:
+            found = Path(text_file).expanduser().read_text(encoding="utf-8").removeprefix("\ufeff").rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise OnionError(f"--text_file {text_file}: is not UTF-8; save it as UTF-8.") from error
+        except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that there is not
+            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise OnionError(f"--text_file {text_file}: cannot be read ({reason}); give a text file.") from error
+    if not found.strip():
+        raise OnionError(f"{flags[0]}: is empty; give the text, or the headline to write an article for.")
+    if any("\ud800" <= character <= "\udfff" for character in found):  # what a terminal's other encoding leaves
+        raise OnionError(f"{flags[0]}: holds bytes that are not UTF-8; set the terminal to UTF-8, or give a file.")
+    return "" if headline is not None else found

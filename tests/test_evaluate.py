@@ -20,12 +20,13 @@ from tests.test_ddp import ranks
 from tests.test_model import module
 
 SMALL = ("--model.max_new_tokens", "6", "--data.test_fraction", "0.5", "--shots", "1", "--n", "5", "--batch_size", "2")
+WHOLE = ("--data.max_length", "400")  # no row is cut
 
 
 @pytest.fixture
 def evaluated(run, tmp_path):
     """Evaluates a tiny model after two steps; returns the metrics, the samples and the page."""
-    run("fit", "--trainer.max_steps", "2", "--samples.count", "0", "--data.test_fraction", "0.5")
+    run("fit", "--trainer.max_steps", "2", "--samples.count", "0", "--data.test_fraction", "0.5", *WHOLE)
 
     def evaluate(*more, name="report"):
         folder = tmp_path / name
@@ -87,6 +88,7 @@ def test_as_many_examples_as_fit_whole_with_one_bos():
     assert fit_shots(examples, 5, bos=1) == ([1, 5, 6, 7, 8], 2)
     assert fit_shots(examples, 4, bos=1) == ([1, 5, 6], 1)
     assert fit_shots(examples, 2, bos=1) == ([], 0)
+    assert fit_shots([[1, 5, 6, 7], [1, 8], [1, 9]], 3, bos=1) == ([1, 8, 9], 2)
 
 
 def test_a_report_has_the_figures_and_each_headline_once(evaluated):
@@ -153,9 +155,11 @@ def test_what_looks_like_html_is_text(evaluated):
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
 
 
-def test_two_ranks_give_the_figures_of_one(evaluated, flags, shell, tmp_path):
-    metrics, samples, _ = evaluated()
-    words = (*SMALL, "--ckpt_path", str(tmp_path / "run" / "last.ckpt"), "--output", str(tmp_path / "two"), *ranks(2))
+@pytest.mark.parametrize(("count", "batch_size"), [(2, "2"), (4, "8")])  # nine tasks, and three: one rank has none
+def test_more_ranks_give_the_figures_of_one(evaluated, flags, shell, tmp_path, count, batch_size):
+    metrics, samples, _ = evaluated("--batch_size", batch_size)
+    words = (*SMALL, "--batch_size", batch_size, "--ckpt_path", str(tmp_path / "run" / "last.ckpt"), *ranks(count))
+    words += ("--output", str(tmp_path / "two"))
     done = shell(flags("evaluate", *words))
     assert done.returncode == 0, done.stderr
     two = json.loads((tmp_path / "two" / "metrics.json").read_text())
@@ -171,7 +175,15 @@ def test_two_ranks_give_the_figures_of_one(evaluated, flags, shell, tmp_path):
         (["--n", "500"], "--n 500: the test split has 10 headlines"),
         (["--n", "1"], "--n 1: must be at least 2"),
         (["--shots", "900"], "--shots 900: the training split has"),
-        (["--data.test_fraction", "0", "--ckpt_path", "last"], "--data.test_fraction 0.0: leaves no test rows"),
+        (
+            ["--data.test_fraction", "0.6"],
+            "was made with 0.5, and with another split its training rows would be held out",
+        ),
+        (["--data.val_fraction", "0.1"], "--data.val_fraction 0.1: "),
+        (["--data.max_length", "150", "--shots", "3"], " rows that are not cut at --data.max_length 150; give fewer"),
+        (["--trainer.limit_predict_batches", "1"], "evaluate needs all its batches"),
+        (["--trainer.fast_dev_run", "true"], "evaluate needs all its batches"),
+        (["--output", "/proc/nothing/here"], "--output /proc/nothing/here: cannot be written"),
         (["--ckpt_path", "null"], "--ckpt_path: evaluate needs a checkpoint"),
     ],
 )
