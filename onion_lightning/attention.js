@@ -12,6 +12,7 @@ const percent = (share) => {
 };
 const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
 let bytes = null;
+const called = (at) => data.pieces[at][1].trim() || (data.pieces[at][1] ? "␣" : "(rest of a character)");
 
 const isDifference = () => $("system").value === "difference";
 const systemOf = () => (isDifference() ? "tuned" : $("system").value);
@@ -48,7 +49,10 @@ function attention() {
   const read = (system) => {
     const row = data.systems.indexOf(system) * data.rows + Number($("row").value);
     const begin = (row * sourceCount + source) * data.width;
-    return Array.from(bytes.subarray(begin, begin + data.width), (byte) => (byte / 255) ** 2);
+    const shares = Array.from(bytes.subarray(begin, begin + data.width), (byte) => (byte / 255) ** 2);
+    if (source !== 0) return shares;
+    const [first, most] = data.rollout[system][Number($("row").value)];
+    return shares.map((share, at) => (at === 0 ? first : share * most));
   };
   if (!isDifference()) return read($("system").value);
   const base = read("base");
@@ -72,7 +76,7 @@ function buildControls() {
   if (data.systems.length > 1) option($("system"), "difference", names.difference);
   $("system").value = data.systems.at(-1);
   option($("row"), 0, "the whole phrase");
-  for (let at = 1; at < data.rows; at++) option($("row"), at, data.pieces[data.query[0] + at - 1][1]);
+  for (let at = 1; at < data.rows; at++) option($("row"), at, called(data.query[0] + at - 1));
   option($("layer"), "mean", "all, mean");
   option($("layer"), "rollout", "all, rollout");
   for (let layer = 0; layer < data.layers; layer++) option($("layer"), layer, layer);
@@ -183,14 +187,14 @@ function paintText(shares) {
     span.style.background = "color-mix(in srgb, var(--c) var(--a), transparent)";
   });
   const order = [...seen.keys()].slice(1).sort((one, other) => Math.abs(seen[other]) - Math.abs(seen[one]));
-  $("most").replaceChildren(...order.slice(0, 8).map((at) => line(data.pieces[at][1], at, seen[at])));
+  $("most").replaceChildren(...order.slice(0, 8).map((at) => line(called(at), at, seen[at])));
   const first = $("row").value === "0" ? shown("first_token", $("layer").value, $("head").value) : seen[0];
   if (shares) $("most").append(line("first token", 0, first)); // from the figures where they have it: the maps are rounded
 }
 
 function line(word, at, share) {
   const row = document.createElement("tr");
-  for (const text of [word.trim() || "␣", at, isDifference() ? signed(share) : percent(share)]) {
+  for (const text of [word, at, isDifference() ? signed(share) : percent(share)]) {
     const cell = document.createElement("td");
     cell.textContent = text;
     row.append(cell);
@@ -221,12 +225,13 @@ function describe(layer, head) {
   const place = layer === "rollout" ? "Rollout through all layers" : layer === "mean" ? "All heads, mean"
     : head === "mean" ? `Layer ${layer}, mean of heads` : `Layer ${layer}, head ${head}`;
   const tell = isDifference() ? signed : percent;
+  const whole = $("row").value === "0" ? "" : ", the whole phrase"; // the figures are not told token by token
   const parts = [`${tell(shown("key", layer, head))} to the key`];
   const control = shown("control_mean", layer, head), z = shown("z", layer, head);
   if (control !== null && !isDifference()) parts.push(`${percent(control)} to control spans`);
   if (z !== null && !isDifference()) parts.push(`z = ${z.toFixed(1)}`);
   parts.push(`${tell(shown("first_token", layer, head))} to the first token`);
-  return `${place}: ${parts.join(", ")}.`;
+  return `${place}${whole}: ${parts.join(", ")}.`;
 }
 
 function sayHead(layer, head) {
@@ -245,7 +250,7 @@ function sayToken(at) {
   if (at >= data.width) $("says").textContent = "After the query: a token attends to earlier ones only.";
   else if (shares) {
     const share = isDifference() ? signed(shares[at]) : percent(shares[at]);
-    $("says").textContent = `“${data.pieces[at][1].trim()}” (token ${at}): ${share}.`;
+    $("says").textContent = `“${called(at)}” (token ${at}): ${share}.`;
   }
 }
 

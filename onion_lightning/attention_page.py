@@ -17,7 +17,8 @@ __all__ = ["render_attention"]
 def render_attention(answer: AttentionAnswer) -> str:
     """The page. Its text is data to its script, which never makes markup of it; it may ask for nothing.
 
-    Attention is packed as 255 times its square root, so a share of 1% is told to 0.04 points. Where all heads would take
+    Attention is packed as 255 times its square root, so a share of 1% is told to 0.04 points; rollout, which is thousands
+    of times less, relative to its largest share but the first token's. Where all heads would take
     too much room, those that rank last are left out of the text's colours; their figures stay.
     """
     script = importlib.resources.files("onion_lightning").joinpath("attention.js").read_text(encoding="utf-8")
@@ -55,6 +56,7 @@ def page_data(answer: AttentionAnswer) -> dict[str, Any]:
             }
             for name in answer.maps
         },
+        "rollout": {name: [list(ends) for ends in rollout_ends(answer, name)] for name in answer.maps},
         "maps": base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
 
@@ -71,11 +73,20 @@ def sources(answer: AttentionAnswer, system: str, kept: list[tuple[int, int]]) -
         rows += [(maps.rollout[at], maps.each[:, :, at]) for at in range(maps.each.shape[2])]
     layers, heads = [at for at, _ in kept], [at for _, at in kept]
     made = []
-    for rollout, row in rows:  # row: (layers, heads, tokens)
+    for (rollout, row), (_, most) in zip(
+        rows, rollout_ends(answer, system), strict=True
+    ):  # row: (layers, heads, tokens)
         means = row.mean(1)
-        parts = [rollout[None], means.mean(0)[None], means, row[layers, heads]]
+        parts = [rollout[None] / most, means.mean(0)[None], means, row[layers, heads]]
         made.append(np.concatenate([part.numpy() for part in parts]))
     return np.rint(255 * np.sqrt(np.clip(np.stack(made), 0, 1))).astype(np.uint8)
+
+
+def rollout_ends(answer: AttentionAnswer, system: str) -> list[tuple[float, float]]:
+    """For each row the first token's share of its rollout, and the largest of the others'."""
+    maps = answer.maps[system]
+    rows = [maps.rollout.mean(0)] + (list(maps.rollout) if maps.each is not None else [])
+    return [(float(row[0]), float(row[1:].max()) or 1.0) for row in rows]
 
 
 def pieces(answer: AttentionAnswer) -> list[list[str]]:

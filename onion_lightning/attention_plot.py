@@ -1,6 +1,7 @@
 """`attention.png`: the layer by head map, and the text as the best head sees it."""
 
 import io
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,8 @@ def plot_attention(answer: AttentionAnswer) -> bytes:
     figure.colorbar(image, ax=left, label="% of the query's attention")
     draw_text(right, answer, answer.maps[answer.shown].phrase[layer, head].numpy())
     right.set_title(f"Layer {layer}, head {head}: {100 * figures.key[layer, head]:.1f}% to the key", fontsize=11)
-    figure.suptitle(printable(f"“{answer.query.text}” → “{answer.key.text}”"), parse_math=False)
+    asked, given = (textwrap.shorten(one.text, 45, placeholder=" …") for one in (answer.query, answer.key))
+    figure.suptitle(printable(f"“{asked}” → “{given}”"), parse_math=False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()

@@ -189,6 +189,8 @@ def test_heads_rank_by_z_and_those_that_give_the_key_next_to_nothing_last(base, 
         ("town council", "fog", "exchange the two, or give a later phrase"),
         ("Eggville", "mayor", 'give --query "Eggville#2"'),
         ("council of", "town council", "stands before the end of --key"),
+        ("town council", "council", "the two overlap: give a later phrase"),
+        ("he", "T", 'give --query "he#2"'),
         ("eggville", "town", 'nearest are "Eggville"'),
         ("Eggville", "Town", '--key "Town"'),
     ],
@@ -302,6 +304,10 @@ def test_a_text_file_and_a_written_article_are_looked_into(attended, tmp_path):
         (("--text_file", "/nowhere/text.txt"), "cannot be read (No such file or directory)"),
         (("--headline", "  "), "--headline: is empty"),
         (("--text", ""), "--text: is empty"),
+        (("--text", "caf\udce9"), "--text: holds bytes that are not UTF-8"),
+        (("--text_file", "~nobody-here/text.txt"), "cannot be read"),
+        (("--text", TEXT, "--output", "~nobody-here/a"), "--output ~nobody-here/a: cannot be written"),
+        (("--text", TEXT, "--output", "a" * 300), "cannot be written (File name too long)"),
     ],
 )
 def test_not_exactly_one_text_is_refused(refused, words, said):
@@ -312,6 +318,21 @@ def test_an_earlier_answer_is_not_replaced_unasked(run, refused, tmp_path):
     folder = str(tmp_path / "answer")
     run("attend", "--text", TEXT, *ASK, "--output", folder)
     assert "holds an earlier attention.html" in refused("attend", "--text", TEXT, *ASK, "--output", folder)
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(refused, tmp_path):
+    (tmp_path / "answer" / "attention.json").mkdir(parents=True)
+    words = ("--text", TEXT, *ASK, "--output", str(tmp_path / "answer"), "--overwrite", "true")
+    assert "its attention.json is a folder" in refused("attend", *words)
+    assert [file.name for file in (tmp_path / "answer").iterdir()] == ["attention.json"]
+
+
+def test_attention_that_is_not_finite_is_refused(tokenizer, tiny_base):
+    broken = load_model(str(tiny_base), "none", torch.device("cpu"))
+    with torch.no_grad():
+        broken.model.layers[1].self_attn.q_proj.weight[0, 0] = math.inf
+    with pytest.raises(OnionError, match="attention cannot be told"):
+        attend(broken, tokenizer, TEXT, "Eggville#2", "town council")
 
 
 def test_a_command_without_query_says_which_flag_is_missing(refused):
@@ -348,7 +369,10 @@ def test_the_page_holds_what_the_maps_hold(base, tokenizer):
     place = data["kept"].index(1 * 4 + 3)
     wanted = answer.maps["base"].phrase[1, 3]
     np.testing.assert_allclose((maps[0, 0, 2 + 2 + place] / 255) ** 2, wanted, atol=0.004)
-    np.testing.assert_allclose((maps[0, 2, 0] / 255) ** 2, answer.maps["base"].rollout[1], atol=0.004)
+    first, most = data["rollout"]["base"][2]
+    rollout = answer.maps["base"].rollout[1]
+    np.testing.assert_allclose((maps[0, 2, 0, 1:] / 255) ** 2 * most, rollout[1:], atol=0.004 * most)
+    assert (first, most) == (rollout[0], rollout[1:].max())
     assert "".join(before + word for before, word in data["pieces"][1:]).strip() == TEXT
 
 

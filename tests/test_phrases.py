@@ -65,6 +65,12 @@ def test_part_of_a_word_takes_the_tokens_that_it_is_split_across(tokenizer):
     assert len(inside) < len(find(tokenizer, text, text)[1]) - 1
 
 
+@pytest.mark.parametrize("wanted", ["egg ", " egg", " egg ", "egg #1"])
+def test_white_space_around_a_phrase_takes_in_no_word_beside_it(tokenizer, wanted):
+    text = "The egg declared war"
+    assert find(tokenizer, text, wanted) == find(tokenizer, text, "egg")
+
+
 def test_a_number_names_the_occurrence(tokenizer):
     text = "egg and egg and egg"
     starts = [find(tokenizer, text, phrase)[0].start for phrase in ("egg", "egg#1", "egg#2", "egg#3")]
