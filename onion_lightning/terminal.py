@@ -58,9 +58,8 @@ def show_evaluation(metrics: dict[str, Any], folder: Path) -> None:
 def show_article(headline: str, article: str) -> None:
     """An article that was written to be looked into, so that phrases can be chosen from it."""
     console = Console(stderr=True)
-    body = Text(article or "(the model wrote nothing)")
     width = min(console.width, 100)
-    console.print(Panel(body, title=Text(headline, style="bold"), title_align="left", width=width, padding=1))
+    console.print(Panel(Text(article), title=Text(headline, style="bold"), title_align="left", width=width, padding=1))
 
 
 def show_attention(answer: AttentionAnswer, folder: Path) -> None:

@@ -119,6 +119,10 @@ class OnionTrainer(pl.Trainer):
         prompt = ""
         if headline is not None:
             prompt, given = format_prompt(headline), model.write_one(headline)
+            if not given:
+                raise OnionError(
+                    "--headline: the model wrote nothing for it; give another --seed_everything, or --text."
+                )
             show_article(headline, given)
         # Adapters that were never trained change nothing: without a checkpoint the base is shown alone.
         looked_at = model.language_model if ckpt_path is None else model.model
