@@ -331,7 +331,7 @@ def test_attention_that_is_not_finite_is_refused(tokenizer, tiny_base):
     broken = load_model(str(tiny_base), "none", torch.device("cpu"))
     with torch.no_grad():
         broken.model.layers[1].self_attn.q_proj.weight[0, 0] = math.inf
-    with pytest.raises(OnionError, match="attention cannot be told .rows sum to 1 within nan"):
+    with pytest.raises(OnionError, match=r"attention cannot be told \(rows sum to 1 within nan"):
         attend(broken, tokenizer, TEXT, "Eggville#2", "town council")
 
 

@@ -181,7 +181,7 @@ def test_more_ranks_give_the_figures_of_one(evaluated, flags, shell, tmp_path, c
         ),
         (["--data.val_fraction", "0.1"], "--data.val_fraction 0.1: "),
         (["--data.max_length", "150", "--shots", "3"], " rows that are not cut at --data.max_length 150; give fewer"),
-        (["--trainer.limit_predict_batches", "1"], "evaluate needs all its batches"),
+        (["--trainer.limit_predict_batches", "0.5"], "evaluate needs all its batches"),
         (["--trainer.fast_dev_run", "true"], "evaluate needs all its batches"),
         (["--output", "/proc/nothing/here"], "--output /proc/nothing/here: cannot be written"),
         (["--ckpt_path", "null"], "--ckpt_path: evaluate needs a checkpoint"),
