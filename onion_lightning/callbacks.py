@@ -241,10 +241,15 @@ class Samples(pl.Callback):
 
 
 class TimeToGo(ProgressColumn):
-    """Time spent and time to go. Rich's own needs several updates within 30 seconds, and a step may take as long."""
+    """Time spent and time to go. Rich's own needs several updates within 30 seconds, and a step may take as long.
 
-    def __init__(self) -> None:
+    Args:
+        brief: leave out the time spent once the time to go is known.
+    """
+
+    def __init__(self, brief: bool) -> None:
         super().__init__()
+        self.brief = brief
         self.began: dict[int, tuple[float, float]] = {}  # by task: what was done, and when, at first sight
 
     def render(self, task: Task) -> Text:
@@ -254,21 +259,28 @@ class TimeToGo(ProgressColumn):
         if task.completed == done or task.total is None:
             return Text(spent, style="dim")
         left = (task.total - task.completed) * (elapsed - then) / (task.completed - done)
-        return Text(f"{spent}, {timedelta(seconds=int(left))} to go", style="dim")
+        to_go = f"{timedelta(seconds=int(left))} to go"
+        return Text(to_go if self.brief else f"{spent}, {to_go}", style="dim")
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, in one calm line: what is done, the time to go in the epoch, loss and tokens/s."""
+    """Lightning's bar, in one calm line: what is done, the time to go in the epoch, loss and tokens/s.
+
+    A terminal of 80 columns has no room for the bar itself.
+    """
+
+    WIDE = 100  # columns
 
     NAMES: ClassVar[dict[str, tuple[str, str]]] = {
         "train/loss": ("loss", ".3f"),
         "tokens/s": ("tokens/s", ".0f"),
-        "val/perplexity": ("val perplexity", ".2f"),
+        "val/perplexity": ("val ppl", ".2f"),
     }
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        bar = CustomBarColumn(bar_width=20)
-        return [TextColumn("{task.description}"), bar, BatchesProcessedColumn(""), TimeToGo()]
+        narrow = Console().width < self.WIDE
+        bar = [] if narrow else [CustomBarColumn(bar_width=20)]
+        return [TextColumn("{task.description}"), *bar, BatchesProcessedColumn(""), TimeToGo(narrow)]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         figures = trainer.progress_bar_metrics

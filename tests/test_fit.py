@@ -44,6 +44,17 @@ def test_fit_trains_validates_and_leaves_a_small_checkpoint_without_base_weights
     assert (folder / "samples.txt").read_text().count("=== step") == 4
 
 
+@pytest.mark.parametrize(("columns", "bar"), [("80", False), ("120", True)])
+def test_progress_is_one_line_on_terminals_of_any_usual_width(shell, flags, columns, bar):
+    done = shell(flags("fit", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "true"), COLUMNS=columns)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Epoch")]
+    assert re.search(
+        r"Epoch 0/\d .*0:00:00 to go loss: [\d.]+ tokens/s: \d+ val ppl: [\d.]+ *$", " ".join(line.split())
+    )
+    assert ("━" in line) == bar
+
+
 def test_the_corpus_report_adds_up(run, tmp_path, capsys):
     run("fit", "--trainer.max_steps", "1")
     report = json.loads((tmp_path / "run" / "corpus_report.json").read_text())
