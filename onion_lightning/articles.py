@@ -128,16 +128,19 @@ def fingerprint(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> str
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def show_article(console: Console, headline: str, article: str, note: str | None = None) -> None:
+    body, title = Text(article or "(the model wrote nothing)"), Text(headline, style="bold")
+    width = min(console.width, 100)
+    console.print(
+        Panel(body, title=title, title_align="left", subtitle=note, subtitle_align="right", width=width, padding=1)
+    )
+
+
 def show_articles(records: list[dict[str, Any]], path: Path) -> None:
     """Show the articles on the terminal when there are few, and say where they are."""
     console = Console()
     for record in records if len(records) <= FEW else []:
         note = f"{record['tokens']} tokens" + ("" if record["finish_reason"] == "eos" else ", cut at max_new_tokens")
-        title = Text(record["headline"], style="bold")
-        body = Text(record["article"] or "(the model wrote nothing)")
-        width = min(console.width, 100)
-        console.print(
-            Panel(body, title=title, title_align="left", subtitle=note, subtitle_align="right", width=width, padding=1)
-        )
+        show_article(console, record["headline"], record["article"], note)
     count = f"{len(records)} article{'s' if len(records) != 1 else ''}"
     Console(stderr=True).print(f"{count} written to {path}", highlight=False, soft_wrap=True)

@@ -131,6 +131,11 @@ def quantization(load_in: LoadIn, dtype: torch.dtype) -> BitsAndBytesConfig | No
             return None
 
 
+def same_architecture(base_model: str, saved: dict[str, Any]) -> bool:
+    """Whether a base model has the shape that a checkpoint was made for. Reads its config, no weights."""
+    return architecture(load_config(base_model)) == saved
+
+
 def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTrainedModel:
     """Load frozen base weights on one device.
 

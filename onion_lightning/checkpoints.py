@@ -1,4 +1,4 @@
-"""What a checkpoint holds, how it reaches the disk, and how it is found and read again.
+"""How a checkpoint reaches the disk, and how it is found and read again; `resume` says what is in it.
 
 A checkpoint holds adapters, optimizer, schedule, loop and data position, never base weights. It is opened with
 `weights_only=True`, so no pickle is ever executed, and it replaces the one before it atomically.
@@ -18,11 +18,9 @@ from onion_lightning.errors import OnionError
 __all__ = [
     "META",
     "AtomicCheckpointIO",
-    "begin_next_epoch",
     "move_aside",
     "read_checkpoint",
     "resolve",
-    "rewind_progress",
 ]
 
 META = "onion_lightning"  # the checkpoint's key for what Lightning knows nothing of
@@ -132,46 +130,3 @@ def move_aside(folder: Path) -> Path | None:
     for file in files:
         file.rename(target / file.name)
     return target
-
-
-def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> bool:
-    """Set the loops' count of micro-batches to where `step` optimizer steps of the epoch are done.
-
-    Saved inside an accumulation window, or resumed with another accumulation, it would point elsewhere. Lightning adds
-    the last batch itself where it was saved before the loop had counted it as completed: that difference is kept.
-
-    Args:
-        loops: the checkpoint's `loops`, changed in place.
-        step: optimizer steps done in the current epoch.
-        accumulate: micro-batches for each.
-
-    Returns:
-        Whether the epoch has ended there.
-    """
-    progress = loops["fit_loop"]["epoch_loop.batch_progress"]
-    current, total = progress["current"], progress["total"]
-    whole = current["ready"] == current["processed"]
-    uncounted = current["processed"] - current["completed"] if whole else 0
-    progress["is_last_batch"] = progress["is_last_batch"] and whole and step > 0
-    done = step * accumulate
-    for counts, base in ((total, total["ready"] - current["ready"]), (current, 0)):
-        counts |= dict.fromkeys(("ready", "started", "processed"), base + done)
-        counts["completed"] = max(base + done - uncounted, 0)
-    return bool(progress["is_last_batch"])
-
-
-def begin_next_epoch(loops: dict[str, Any], epoch: int) -> None:
-    """Set loops that were saved at the end of an epoch to the start of the next one.
-
-    Lightning would pass to it without counting it, and a second resume inside it would then begin it anew.
-
-    Args:
-        loops: the checkpoint's `loops`, changed in place.
-        epoch: the epoch that begins.
-    """
-    epochs, batches = loops["fit_loop"]["epoch_progress"], loops["fit_loop"]["epoch_loop.batch_progress"]
-    for counts in (epochs["total"], epochs["current"]):
-        counts |= {"ready": epoch + 1, "started": epoch, "processed": epoch, "completed": epoch}
-    batches["total"]["completed"] = batches["total"]["ready"]
-    batches["current"] |= dict.fromkeys(batches["current"], 0)
-    batches["is_last_batch"] = False

@@ -1,67 +1,43 @@
-"""The command: LightningCLI with data and model linked, run folders, and errors as sentences."""
+"""LightningCLI with data and model linked: what is typed, saved and found on this machine becomes one configuration."""
 
-import logging
 import os
 import re
 import shlex
-import sys
 import time
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import datasets
 import lightning.pytorch as pl
 import torch
-import transformers
 import wandb
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from rich.console import Console
 
-from onion_lightning.arguments import plain_json, split_flags, typed_keys, without_ckpt_path
+from onion_lightning.arguments import typed_keys
 from onion_lightning.articles import ArticleWriter
-from onion_lightning.base_model import has_bfloat16
+from onion_lightning.base_model import has_bfloat16, same_architecture
 from onion_lightning.callbacks import CorpusTable, LastCheckpoint, Progress, RunFolder, Samples
 from onion_lightning.checkpoints import META, AtomicCheckpointIO, read_checkpoint, resolve
 from onion_lightning.data import OnionDataModule
-from onion_lightning.errors import Interrupted, OnionError
+from onion_lightning.errors import OnionError, sentence
 from onion_lightning.loggers import CarefulWandbLogger, MetricsFile, why_offline
-from onion_lightning.model import OnionModule, same_architecture
-from onion_lightning.signals import GracefulStop, StopSignals, die_with_parent
+from onion_lightning.model import OnionModule
+from onion_lightning.rank_zero import is_rank_zero, tell
+from onion_lightning.signals import GracefulStop, StopSignals
 from onion_lightning.torchrun import join_restarted_job
 from onion_lightning.trainer import OnionTrainer
 
-__all__ = ["OnionCLI", "main"]
-
-log = logging.getLogger(__name__)
+__all__ = ["PROGRAM", "OnionCLI"]
 
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with others, rows that the adapters learned from are held out
 FATAL = ("model.lora_rank", "model.target_modules")  # adapters of another size cannot be loaded
 PROGRAM = "python -m onion_lightning"
-
-
-def is_rank_zero() -> bool:
-    """Whether this process speaks for the job, before Lightning has told ranks apart."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
-def started_by_lightning() -> bool:
-    """Whether this process is a rank that another rank on this node started."""
-    others = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")
-    return os.environ.get("LOCAL_RANK", "0") != "0" and not any(name in os.environ for name in others)
-
-
-def tell(message: str) -> None:
-    """Say something to the user, once a job."""
-    if is_rank_zero():
-        Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -324,86 +300,3 @@ def best_checkpoint(folder: Path) -> ModelCheckpoint:
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-
-
-def quiet_libraries() -> None:
-    """Turn off what libraries say at every run and nobody can act on."""
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("onion_lightning").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    logging.getLogger("wandb.sdk.lib.asyncio_manager").setLevel(
-        logging.CRITICAL
-    )  # it prints tracebacks: see loggers.py
-    for message in (
-        ".*does not have many workers.*",  # rows are encoded beforehand: a batch is a few milliseconds
-        ".*No device id is provided via `init_process_group`.*",
-        ".*`is_gradient_checkpointing` is deprecated.*",  # peft's
-        ".*dataloader is not resumable.*",  # the sampler resumes: see batches.py
-        ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's, under torch 2.13
-        ".*callbacks used to create the checkpoint need to be provided.*",  # fit's, when another command reads its file
-        ".*Couldn't infer the batch indices.*",  # predictions carry their own
-        r".*use `self.log\('(val|test)/.*sync_dist=True.*",  # these were summed over ranks before they were logged
-        ".*smaller than the logging interval.*",
-        ".*exists and is not empty.*",  # an earlier run's files are moved aside, and told
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
-def sentence(error: Exception) -> str:
-    """A library's error about the configuration as one line, without its usage dump."""
-    text = str(error)
-    text = re.sub(r"(?s)\n\s*(For details of accepted options|Subtypes|Given value type).*", "", text)
-    return " ".join(text.split())
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run a command line.
-
-    Returns:
-        The exit status: 0; 1 for bad input; 2 for a command line that does not parse; 128 + signal when stopped.
-    """
-    quiet_libraries()
-    args = sys.argv[1:] if args is None else args
-    if started_by_lightning():
-        die_with_parent(True)
-    try:
-        with StopSignals() as signals:
-            OnionCLI([plain_json(word) for word in split_flags(args)], signals)
-    except OnionError as error:
-        return fail(str(error), 1)
-    except ArgumentError as error:
-        return fail(sentence(error), 2)
-    except MisconfigurationException as error:
-        return fail(f"--trainer.*: {sentence(error)}", 1)
-    except Interrupted as stop:
-        return interrupted(stop, args)
-    return 0
-
-
-def fail(message: str, status: int) -> int:
-    tell(f"error: {message}")
-    return status
-
-
-def interrupted(stop: Interrupted, args: list[str]) -> int:
-    if "fit" in args[:1]:
-        again = shlex.join([*PROGRAM.split(), *without_ckpt_path(args), "--ckpt_path", "last"])
-        tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Go on with:\n  {again}")
-    else:
-        more = " Go on with the batches that are missing: --articles.resume true." if "predict" in args[:1] else ""
-        tell(f"\nStopped by signal {stop.signum}.{more}")
-    if not is_rank_zero():
-        wait_for_parent()
-    return 128 + stop.signum
-
-
-def wait_for_parent(seconds: float = 8.0) -> None:
-    """Leave after rank 0: Lightning kills it when it sees a rank end with a status other than 0."""
-    die_with_parent(False)
-    parent, began = os.getppid(), time.monotonic()
-    while os.getppid() == parent and time.monotonic() - began < seconds:
-        time.sleep(0.05)

@@ -1,6 +1,8 @@
 """What can go wrong on the user's side, and how a run is asked to stop."""
 
-__all__ = ["Interrupted", "OnionError"]
+import re
+
+__all__ = ["Interrupted", "OnionError", "reason", "sentence"]
 
 
 class OnionError(Exception):
@@ -20,3 +22,15 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
+
+
+def sentence(error: Exception) -> str:
+    """A library's error about the configuration as one line, without its usage dump."""
+    text = str(error)
+    text = re.sub(r"(?s)\n\s*(For details of accepted options|Subtypes|Given value type).*", "", text)
+    return " ".join(text.split())
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be read or written: the system's words where there are some."""
+    return getattr(error, "strerror", None) or str(error).rstrip(".")

@@ -179,7 +179,7 @@ class Evaluation(pl.LightningModule):
         self.onion.on_load_checkpoint(checkpoint)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        return self.onion.load_state_dict(state_dict, strict=False, assign=assign)
+        return self.onion.load_state_dict(state_dict, assign=assign)
 
     def cpu(self) -> "Evaluation":
         """Stay where it is, as `OnionModule.cpu` does."""

@@ -13,7 +13,6 @@ import lightning.pytorch as pl
 import pynvml
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
@@ -21,22 +20,18 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 from onion_lightning.base_model import (
     LoadIn,
     architecture,
-    load_config,
     load_model,
     load_tokenizer,
     use_fast_8bit,
 )
-from onion_lightning.checkpoints import META, begin_next_epoch, rewind_progress
-from onion_lightning.data import IGNORE, Batch, HeadlineBatch
+from onion_lightning.collate import IGNORE, Batch, HeadlineBatch
 from onion_lightning.errors import OnionError
 from onion_lightning.generate import Article, Decoding, write_articles
+from onion_lightning.resume import ADAPTER_FLAGS, check_adapters, go_on, pack, prefix
 
 __all__ = ["NonFiniteError", "OnionModule", "Written", "mix_seed"]
 
 log = logging.getLogger(__name__)
-
-ADAPTER_FLAGS = ("base_model", "load_in", "lora_rank", "lora_alpha", "lora_dropout", "target_modules")
-TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
 
 
 class NonFiniteError(OnionError):
@@ -347,24 +342,7 @@ class OnionModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep adapters only, and say where in the epoch the run stands, in optimizer steps."""
-        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trainable}
-        trainer, data = self.trainer, cast(Any, self.trainer).datamodule
-        step = trainer.global_step - self.epoch_began
-        if "loops" in checkpoint:
-            rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
-        wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
-        # What `OnionModule.load_from_checkpoint` builds the module with.
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {n: getattr(self, n) for n in (*ADAPTER_FLAGS, *TRAINING_FLAGS)}
-        checkpoint[META] = {
-            "flags": self.adapter_flags() | prefix("data.", data.flags()) | {"seed_everything": self.seed},
-            "training": prefix("model.", {name: getattr(self, name) for name in TRAINING_FLAGS}),
-            "architecture": self.architecture,
-            "position": {"epoch": self.current_epoch, "step": step},
-            "rows": data.fingerprint,
-            "world_size": trainer.world_size,
-            "wandb_id": None if wandb_id is None else str(wandb_id),
-        }
+        pack(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the adapters fit; at resume, set the loops and the data to the place in the epoch.
@@ -372,47 +350,15 @@ class OnionModule(pl.LightningModule):
         Raises:
             OnionError: the checkpoint is another base model's or has other adapters.
         """
-        expected = {name: p.shape for name, p in self.named_parameters() if p.requires_grad}
-        found = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-        if expected != found:
-            raise OnionError(
-                f"--ckpt_path: its adapters do not fit --model.base_model {self.base_model} with --model.lora_rank"
-                f" {self.lora_rank} and --model.target_modules {self.target_modules}; it was made with"
-                f" {checkpoint[META]['flags']}."
-            )
+        check_adapters(self, checkpoint)
         if self._trainer is not None and self.trainer.training:
-            self.resume(checkpoint)
+            go_on(self, checkpoint)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load adapters. Frozen weights are never in a checkpoint, so none of them is told to be missing."""
         keys = super().load_state_dict(state_dict, strict=False, assign=assign)
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         return keys._replace(missing_keys=[name for name in keys.missing_keys if name in trainable])
-
-    def resume(self, checkpoint: dict[str, Any]) -> None:
-        meta, data = checkpoint[META], cast(Any, self.trainer).datamodule
-        epoch, step = meta["position"]["epoch"], meta["position"]["step"]
-        if meta["rows"] != data.fingerprint and step > 0:
-            pl.utilities.rank_zero_warn(
-                f"--ckpt_path: it stood at step {step} of epoch {epoch}, but the training rows, the seed or"
-                " --data.global_batch_size have changed since; that epoch begins anew with the new rows."
-            )
-            step = 0
-        ended = rewind_progress(checkpoint["loops"], step, self.trainer.accumulate_grad_batches)
-        if ended:
-            epoch, step = epoch + 1, 0
-            if epoch != self.trainer.max_epochs:  # then only a validation may be left
-                begin_next_epoch(checkpoint["loops"], epoch)
-        self.epoch_began = checkpoint["global_step"] - step
-        for group in checkpoint["optimizer_states"][0]["param_groups"]:  # what is typed now beats what was saved
-            group["lr"] *= self.learning_rate / group["initial_lr"]
-            group |= {"initial_lr": self.learning_rate, "weight_decay": self.weight_decay}
-        checkpoint["lr_schedulers"][0]["base_lrs"] = [self.learning_rate]
-        data.resume(epoch, step)
-
-
-def prefix(group: str, flags: dict[str, Any]) -> dict[str, Any]:
-    return {group + name: value for name, value in flags.items()}
 
 
 def gpu_utilization(device: torch.device) -> float | None:
@@ -435,8 +381,3 @@ def check_flags(model: OnionModule) -> None:
     ):
         if not good:
             raise OnionError(f"--model.{flag} {getattr(model, flag)}: must be {range_}.")
-
-
-def same_architecture(base_model: str, saved: dict[str, Any]) -> bool:
-    """Whether a base model has the shape that a checkpoint was made for. Reads its config, no weights."""
-    return architecture(load_config(base_model)) == saved

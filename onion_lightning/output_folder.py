@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, reason
 
 __all__ = ["check_folder", "write_folder"]
 
@@ -53,5 +53,4 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 
 def unwritable(output: str, error: Exception) -> OnionError:
-    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-    return OnionError(f"--output {output}: cannot be written ({reason}); give another folder.")
+    return OnionError(f"--output {output}: cannot be written ({reason(error)}); give another folder.")

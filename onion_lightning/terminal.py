@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
 from onion_lightning.attend import AttentionAnswer, Figures
 from onion_lightning.attention import Checks
@@ -53,13 +51,6 @@ def show_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     if least < asked:
         console.print(f"  few-shot: of --shots {asked}, only {least} fit the context for some headlines")
     console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def show_article(headline: str, article: str) -> None:
-    """An article that was written to be looked into, so that phrases can be chosen from it."""
-    console = Console(stderr=True)
-    width = min(console.width, 100)
-    console.print(Panel(Text(article), title=Text(headline, style="bold"), title_align="left", width=width, padding=1))
 
 
 def show_attention(answer: AttentionAnswer, folder: Path) -> None:

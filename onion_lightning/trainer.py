@@ -5,14 +5,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import wandb
+from rich.console import Console
 
+from onion_lightning.articles import show_article
 from onion_lightning.attend import attend
 from onion_lightning.attention_page import render_attention
 from onion_lightning.attention_plot import plot_attention
 from onion_lightning.checkpoints import read_checkpoint
 from onion_lightning.copying import CopyIndex
 from onion_lightning.data import OnionDataModule
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, reason
 from onion_lightning.evaluation import SYSTEMS, Evaluation, EvaluationData
 from onion_lightning.figures import compare, describe
 from onion_lightning.loggers import CarefulWandbLogger
@@ -20,7 +22,7 @@ from onion_lightning.model import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
 from onion_lightning.prompt import format_prompt
 from onion_lightning.report import FILES, report_files
-from onion_lightning.terminal import show_article, show_attention, show_evaluation
+from onion_lightning.terminal import show_attention, show_evaluation
 
 __all__ = ["OnionTrainer"]
 
@@ -115,7 +117,7 @@ class OnionTrainer(pl.Trainer):
         if ckpt_path is not None:
             checkpoint = read_checkpoint(Path(ckpt_path))
             model.on_load_checkpoint(checkpoint)
-            model.load_state_dict(checkpoint["state_dict"], strict=False)
+            model.load_state_dict(checkpoint["state_dict"])
         prompt = ""
         if headline is not None:
             prompt, given = format_prompt(headline), model.write_one(headline)
@@ -123,7 +125,7 @@ class OnionTrainer(pl.Trainer):
                 raise OnionError(
                     "--headline: the model wrote nothing for it; give another --seed_everything, or --text."
                 )
-            show_article(headline, given)
+            show_article(Console(stderr=True), headline, given)  # so that phrases can be chosen from it
         # Adapters that were never trained change nothing: without a checkpoint the base is shown alone.
         looked_at = model.language_model if ckpt_path is None else model.model
         answer = attend(looked_at, model.tokenizer, given, query, key, prompt)
@@ -206,8 +208,7 @@ def read_text(text: str | None, text_file: str | None, headline: str | None) -> 
         except UnicodeDecodeError as error:
             raise OnionError(f"--text_file {text_file}: is not UTF-8; save it as UTF-8.") from error
         except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that there is not
-            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-            raise OnionError(f"--text_file {text_file}: cannot be read ({reason}); give a text file.") from error
+            raise OnionError(f"--text_file {text_file}: cannot be read ({reason(error)}); give a text file.") from error
     if not found.strip():
         raise OnionError(f"{flags[0]}: is empty; give the text, or the headline to write an article for.")
     if any("\ud800" <= character <= "\udfff" for character in found):  # what a terminal's other encoding leaves

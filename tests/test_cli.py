@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from onion_lightning.arguments import plain_json, split_flags, typed_keys, without_ckpt_path
-from onion_lightning.cli import OnionCLI, main
+from onion_lightning.cli import OnionCLI
+from onion_lightning.main import main
 from onion_lightning.signals import StopSignals
 from tests.conftest import ROOT, adapters
 from tests.test_fit import curve

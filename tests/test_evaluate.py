@@ -14,7 +14,7 @@ from onion_lightning.evaluation import SYSTEMS, fit_shots
 from onion_lightning.figures import compare
 from onion_lightning.likelihood import completion_losses, interval, paired_difference, per_unit
 from onion_lightning.prompt import encode_prompt
-from onion_lightning.report import render
+from onion_lightning.report import FILES, render
 from tests.conftest import records
 from tests.test_ddp import ranks
 from tests.test_model import module
@@ -198,7 +198,7 @@ def test_an_earlier_report_is_replaced_only_when_told(evaluated, refused, tmp_pa
     checkpoint = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
     assert "--overwrite true" in refused("evaluate", *SMALL, *checkpoint, "--output", str(tmp_path / "report"))
     evaluated("--overwrite", "true")
-    assert not list(tmp_path.glob(".report*"))
+    assert {file.name for file in (tmp_path / "report").iterdir()} == set(FILES)  # nothing half written is left
 
 
 def test_wandb_gets_the_articles_as_a_table(evaluated, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from onion_lightning.cli import main
+from onion_lightning.main import main
 from onion_lightning.model import OnionModule
 from tests.conftest import adapters, records, sample_rows
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
 
 from onion_lightning.batches import MicroBatch
-from onion_lightning.data import collate
+from onion_lightning.collate import collate
 from onion_lightning.errors import OnionError
 from onion_lightning.model import OnionModule, mix_seed
 from onion_lightning.prompt import encode_examples
