@@ -193,6 +193,15 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(evaluated, refused, tm
     assert not (tmp_path / "report").exists()
 
 
+def test_a_loss_that_is_not_finite_is_told_and_no_report_is_written(evaluated, refused, tmp_path):
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    next(value for name, value in checkpoint["state_dict"].items() if "lora_B" in name).fill_(math.nan)
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    words = ("--ckpt_path", str(tmp_path / "broken.ckpt"), "--output", str(tmp_path / "report"))
+    assert "the tuned model's loss is not finite for" in refused("evaluate", *SMALL, *words)
+    assert not (tmp_path / "report").exists()
+
+
 def test_an_earlier_report_is_replaced_only_when_told(evaluated, refused, tmp_path):
     evaluated()
     checkpoint = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
