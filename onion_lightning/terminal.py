@@ -90,7 +90,7 @@ def tokens_of(answer: AttentionAnswer, phrase: Phrase) -> str:
 
 def controls(count: int) -> str:
     if count < 3:
-        return "fewer than three spans as long as the key stand before the query, so there is no z"
+        return "fewer than three spans as long as the key before the query: no z"
     return f"{count} spans as long as the key, at a similar distance"
 
 
