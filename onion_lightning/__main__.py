@@ -7,7 +7,7 @@ import sys
 def run() -> int:
     # On a CPU with bfloat16, bitsandbytes warns at import of a package that makes 4 bit faster there; the demo is in 8 bit.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    from onion_lightning.main import main
+    from onion_lightning.cli.main import main
 
     return main()
 

@@ -23,7 +23,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "onion_lightning" / "sample" / "onion_sample.csv"
+SAMPLE = ROOT / "onion_lightning" / "data" / "sample" / "onion_sample.csv"
 
 torch.set_num_threads(1)
 
@@ -117,7 +117,7 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
 @pytest.fixture
 def run(flags: Flags) -> Callable[..., Path]:
     """Runs a command on the tiny model in this process, and expects it to succeed."""
-    from onion_lightning.main import main
+    from onion_lightning.cli.main import main
 
     def command(*words: str) -> None:
         assert main(flags(*words)) == 0
@@ -128,7 +128,7 @@ def run(flags: Flags) -> Callable[..., Path]:
 @pytest.fixture
 def refused(flags: Flags, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command that must fail, and returns its one sentence."""
-    from onion_lightning.main import main
+    from onion_lightning.cli.main import main
 
     def command(*words: str) -> str:
         capsys.readouterr()

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from onion_lightning.checkpoints import AtomicCheckpointIO
+from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from tests.conftest import ROOT, adapters, records
 from tests.test_ddp import ranks
 from tests.test_fit import curve

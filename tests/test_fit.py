@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
-from onion_lightning.main import main
-from onion_lightning.model import OnionModule
+from onion_lightning.cli.main import main
+from onion_lightning.model.module import OnionModule
 from tests.conftest import adapters, records, sample_rows
 
 

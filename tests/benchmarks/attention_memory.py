@@ -17,10 +17,11 @@ import torch
 from bitsandbytes.nn import Linear8bitLt
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from onion_lightning.attend import attend
-from onion_lightning.attention_page import render_attention
-from onion_lightning.base_model import load_model, load_tokenizer
-from onion_lightning.model import OnionModule
+from onion_lightning.attention.page import render_attention
+from onion_lightning.attention.phrase_attention import attend
+from onion_lightning.model.base_model import load_model
+from onion_lightning.model.module import OnionModule
+from onion_lightning.pretrained.source import load_tokenizer
 
 LAYERS = 32
 

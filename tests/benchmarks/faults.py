@@ -34,7 +34,7 @@ def build_base(folder: Path) -> Path:
 def command(base: Path, run: Path, *more: str) -> list[str]:
     flags = {
         "--model.base_model": base,
-        "--data.path": ROOT / "onion_lightning/sample/onion_sample.csv",
+        "--data.path": ROOT / "onion_lightning/data/sample/onion_sample.csv",
         "--checkpoint.dirpath": run,
         "--checkpoint.every_n_train_steps": 1,
         "--data.batch_size": 2,

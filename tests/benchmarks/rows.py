@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def write_rows(file: Path, count: int) -> None:
-    with Path("onion_lightning/sample/onion_sample.csv").open(newline="", encoding="utf-8") as stream:
+    with Path("onion_lightning/data/sample/onion_sample.csv").open(newline="", encoding="utf-8") as stream:
         words = " ".join(row["Content"] for row in csv.DictReader(stream)).split()
     draw = random.Random(0)
     with file.open("w", newline="", encoding="utf-8") as stream:
@@ -32,7 +32,7 @@ def write_rows(file: Path, count: int) -> None:
 def measure(file: Path) -> None:
     import datasets
 
-    from onion_lightning.data import OnionDataModule
+    from onion_lightning.data.module import OnionDataModule
 
     datasets.disable_progress_bars()
     began = time.perf_counter()

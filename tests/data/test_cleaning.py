@@ -1,0 +1,107 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onion_lightning.data.cleaning import CHANGES, clean_row, clean_text, headline_key
+
+PIECES = st.sampled_from(
+    [
+        *"aé&;#\n\r\t —“\x00",
+        "\u200b",
+        "\ufeff",
+        "\xa0",
+        "\u2028",
+        "&amp;",
+        "&nbsp;",
+        "&#8217;",
+        "&lt;",
+        "Advertisement",
+        "e\u0301",
+    ]
+)
+TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join))
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean", "change"),
+    [
+        ("a\r\nb\rc\u2028d", "a\nb\nc\nd", "line_endings"),
+        ("a\xa0b\u3000c \n d ", "a b c\nd", "spaces"),
+        ("a\u200bb\ufeffc\u2060d\x00", "abcd", "zero_width"),
+        ("Q&amp;A &lt;b&gt; &#8217;&nbsp;x", "Q&A <b> ’ x", "html_entities"),
+        ("cafe\u0301", "café", "unicode_form"),
+        ("a\n\n\n\n\nb", "a\n\nb", "blank_lines"),
+        ("a\nAdvertisement\nb\nADVERTISEMENT:", "a\nb", "advertisement"),
+        ("&amp;amp;amp;", "&", "html_entities"),
+    ],
+)
+def test_each_kind_of_mess_has_one_outcome_and_a_name(dirty, clean, change):
+    text, changes = clean_text(dirty)
+    assert text == clean
+    assert change in changes
+    assert changes <= CHANGES.keys()
+
+
+@pytest.mark.parametrize(
+    "text", ["AT&T", "R&D;", "&notit", "نص عربي", "👩‍🚀 😀", "می‌خواهم", "½ ™ ﬁ", "null", "NA", "</s>", "### Article:"]
+)
+def test_what_is_not_mess_stays(text):
+    assert clean_text(text) == (text, set())
+
+
+@given(TEXTS)
+def test_cleaning_twice_is_cleaning_once(text):
+    once = clean_text(text)[0]
+    assert clean_text(once) == (once, set())
+
+
+@given(TEXTS, TEXTS)
+def test_cleaning_a_row_twice_is_cleaning_it_once(headline, article):
+    once = clean_row(headline, article)
+    assert clean_row(once.headline, once.article) == (once.headline, once.article, set())
+
+
+@given(
+    st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="&\xad\u180e"))
+)
+def test_words_are_never_changed_but_for_their_unicode_form(text):
+    if text.casefold().rstrip(".:") != "advertisement":
+        assert clean_text(text)[0] == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize(
+    ("article", "kept"),
+    [
+        ("Local Dog Wins The Vote\nTOLEDO, OH—A dog won.", "TOLEDO, OH—A dog won."),
+        ("local dog wins the vote!\n\nA dog won.", "A dog won."),
+        ("Local Dog Wins The Vote TOLEDO, OH—A dog won.", "TOLEDO, OH—A dog won."),
+        ("Local Dog Wins The Vote: A dog won.", "A dog won."),
+        ("Local Dog Wins The Vote Of His Life, sources say.", "Local Dog Wins The Vote Of His Life, sources say."),
+        ("Local Dog Wins The VoteTOLEDO, OH—A dog won.", "TOLEDO, OH—A dog won."),
+        ("Local Dog Wins The Vote\nLocal Dog Wins The Vote\nA dog won.", "A dog won."),
+        (
+            "Local Dog Wins The Vote in a landslide, sources say.",
+            "Local Dog Wins The Vote in a landslide, sources say.",
+        ),
+        ("Local dog wins the vote, and says so.", "Local dog wins the vote, and says so."),
+    ],
+)
+def test_an_article_that_repeats_its_headline_loses_the_repeat(article, kept):
+    row = clean_row("Local Dog Wins The Vote", article)
+    assert row.article == kept
+    assert ("repeated_headline" in row.changes) == (article != kept)
+
+
+def test_a_repeat_with_other_quotes_is_a_repeat():
+    row = clean_row("Nation’s Dogs Demand More Walks", "Nation's Dogs Demand More Walks WASHINGTON—Dogs said so.")
+    assert row.article == "WASHINGTON—Dogs said so."
+
+
+def test_headlines_are_the_same_without_regard_to_case_quotes_and_spacing():
+    assert headline_key("Man’s “Dog” Wins") == headline_key("man's   'dog' wins")
+    assert headline_key("NA") != headline_key("null")
+    assert len({headline_key(f"Student Gets {grade}") for grade in ("A", "A+", "A-", "C#")}) == 4
+    assert headline_key("की") != headline_key("का")
+    assert headline_key("!!") != headline_key("??")

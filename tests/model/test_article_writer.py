@@ -1,0 +1,55 @@
+"""The articles file: going on after a kill."""
+
+import json
+
+from tests.conftest import records
+
+HEADLINES = json.dumps([f"Headline Number {i} Wins" for i in range(7)])
+WORDS = ("predict", "--data.headlines", HEADLINES, "--data.batch_size", "2", "--model.temperature", "1")
+
+
+def leave_parts(tmp_path, whole, settings):
+    by_batch = {0: whole[:2], 1: whole[2:4]}
+    lines = [json.dumps({"batch": n, "settings": settings, "articles": rows}) for n, rows in by_batch.items()]
+    (tmp_path / ".articles.jsonl.0.part").write_text("\n".join(lines) + '\n{"batch": 2, "artic')
+
+
+def settings_of(run, tmp_path, monkeypatch):
+    seen = []
+    from onion_lightning.model import article_writer as articles
+
+    original = articles.fingerprint
+    monkeypatch.setattr(articles, "fingerprint", lambda *a: seen.append(original(*a)) or seen[-1])
+    run(*WORDS)
+    return seen[0]
+
+
+def test_a_killed_run_goes_on_with_the_batches_that_are_missing(run, tmp_path, monkeypatch):
+    settings = settings_of(run, tmp_path, monkeypatch)
+    whole = records(tmp_path / "articles.jsonl")
+    marked = [row | {"article": "FROM THE FIRST RUN"} for row in whole]
+    (tmp_path / "articles.jsonl").unlink()
+    leave_parts(tmp_path, marked, settings)
+    run(*WORDS, "--articles.resume", "true")
+    resumed = records(tmp_path / "articles.jsonl")
+    assert resumed == marked[:4] + whole[4:]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_other_headlines_or_settings_are_refused(run, refused, tmp_path, monkeypatch):
+    settings = settings_of(run, tmp_path, monkeypatch)
+    leave_parts(tmp_path, records(tmp_path / "articles.jsonl"), settings)
+    before = (tmp_path / ".articles.jsonl.0.part").read_text()
+    for change in (("--model.temperature", "0.5"), ("--seed_everything", "7"), ("--data.headlines", '["Egg"]')):
+        assert "other headlines or settings" in refused(*WORDS, *change, "--articles.resume", "true")
+    assert (tmp_path / ".articles.jsonl.0.part").read_text() == before
+
+
+def test_without_the_flag_a_run_begins_anew(run, tmp_path):
+    run(*WORDS)
+    whole = (tmp_path / "articles.jsonl").read_bytes()
+    leave_parts(tmp_path, [{"index": 99, "candidate": 0}] * 4, "other")
+    (tmp_path / ".articles.jsonl.5.part").write_text("left by another run\n")
+    run(*WORDS)
+    assert (tmp_path / "articles.jsonl").read_bytes() == whole
+    assert not list(tmp_path.glob(".*"))
