@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["Interrupted", "OnionError", "reason", "sentence"]
+__all__ = ["Interrupted", "NonFiniteError", "OnionError", "check_range", "reason", "sentence"]
 
 
 class OnionError(Exception):
@@ -10,6 +10,10 @@ class OnionError(Exception):
 
     The command prints it on stderr, without a traceback, and exits with status 1.
     """
+
+
+class NonFiniteError(OnionError):
+    """The loss or the gradient is not finite. The step changes nothing and no checkpoint is written."""
 
 
 class Interrupted(BaseException):
@@ -22,6 +26,22 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
+
+
+def check_range(flag: str, value: object, good: bool, accepted: str) -> None:
+    """Refuse a value that is out of range.
+
+    Args:
+        flag: the full flag, such as `--model.lora_rank`.
+        value: what was given.
+        good: whether it is in range.
+        accepted: the range in words, such as "at least 1".
+
+    Raises:
+        OnionError: it is not.
+    """
+    if not good:
+        raise OnionError(f"{flag} {value}: must be {accepted}.")
 
 
 def sentence(error: Exception) -> str:

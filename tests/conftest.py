@@ -169,3 +169,19 @@ def adapters(checkpoint: Path) -> dict[str, torch.Tensor]:
 def records(file: Path) -> list[dict]:
     """The records of an articles file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def curve(folder: Path, name: str = "train/loss") -> dict[int, float]:
+    """A column of a run's metrics.csv, by step."""
+    with (folder / "metrics.csv").open(newline="") as stream:
+        return {int(row["step"]): float(row[name]) for row in csv.DictReader(stream) if row.get(name)}
+
+
+def metrics_lines(folder: Path) -> list[str]:
+    """The lines of a run's metrics.csv."""
+    return (folder / "metrics.csv").read_text().splitlines()
+
+
+def ranks(count: int) -> tuple[str, ...]:
+    """Flags for so many processes."""
+    return ("--trainer.devices", str(count), "--trainer.strategy", "ddp")

@@ -9,14 +9,9 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import ROOT, adapters, records
-from tests.test_fit import curve
+from tests.conftest import ROOT, adapters, curve, ranks, records
 
 HEADLINES = '["Egg Wins", "A Longer Headline Of Many Words", "Third", "Fourth One Here", "Fifth"]'
-
-
-def ranks(count):
-    return ("--trainer.devices", str(count), "--trainer.strategy", "ddp")
 
 
 def test_two_ranks_train_what_one_does_and_validate_the_same(run, flags, shell, tmp_path):

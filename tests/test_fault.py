@@ -14,9 +14,7 @@ import pytest
 import torch
 
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
-from tests.conftest import ROOT, adapters, records
-from tests.test_ddp import ranks
-from tests.test_fit import curve
+from tests.conftest import ROOT, adapters, curve, ranks, records
 
 pytestmark = pytest.mark.fault
 

@@ -1,6 +1,5 @@
 """`fit`, `validate`, `test` and `predict` on the tiny model, in 8 bit, in this process."""
 
-import csv
 import json
 import re
 
@@ -9,12 +8,7 @@ import torch
 
 from onion_lightning.cli.main import main
 from onion_lightning.model.module import OnionModule
-from tests.conftest import adapters, records, sample_rows
-
-
-def curve(folder, name="train/loss"):
-    with (folder / "metrics.csv").open(newline="") as stream:
-        return {int(row["step"]): float(row[name]) for row in csv.DictReader(stream) if row.get(name)}
+from tests.conftest import adapters, curve, records, sample_rows
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tests.conftest import adapters, records
-from tests.test_fit import curve
+from tests.conftest import adapters, curve, records
 
 pytestmark = [
     pytest.mark.gpu,

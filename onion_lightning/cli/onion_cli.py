@@ -25,14 +25,21 @@ from onion_lightning.cli.torchrun import join_restarted_job
 from onion_lightning.cli.trainer import OnionTrainer
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, sentence
+from onion_lightning.model.adapters import CHECKPOINT_KEY
 from onion_lightning.model.article_writer import ArticleWriter
 from onion_lightning.model.base_model import has_bfloat16
 from onion_lightning.model.module import OnionModule
 from onion_lightning.pretrained.source import same_architecture
 from onion_lightning.rank_zero import is_rank_zero, tell
-from onion_lightning.training.callbacks import CorpusTable, LastCheckpoint, Progress, RunFolder, Samples
-from onion_lightning.training.checkpoint_io import META, AtomicCheckpointIO, read_checkpoint, resolve
-from onion_lightning.training.loggers import CarefulWandbLogger, MetricsFile, why_offline
+from onion_lightning.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, resolve
+from onion_lightning.training.corpus_table import CorpusTable
+from onion_lightning.training.last_checkpoint import LastCheckpoint
+from onion_lightning.training.metrics_csv import MetricsCSV
+from onion_lightning.training.progress_bar import Progress
+from onion_lightning.training.resume import ExactResume
+from onion_lightning.training.run_folder import RunFolder
+from onion_lightning.training.samples import Samples
+from onion_lightning.training.wandb_logger import CarefulWandbLogger, why_offline
 
 __all__ = ["PROGRAM", "OnionCLI"]
 
@@ -123,9 +130,9 @@ class OnionCLI(LightningCLI):
             tell(f"--ckpt_path last: there is no {path} yet, so the run starts anew.")
             self.options["ckpt_path"] = None
             return
-        meta = read_checkpoint(path)[META]
+        meta = read_checkpoint(path)[CHECKPOINT_KEY]
         self.options["ckpt_path"] = str(path)
-        self.wandb_id = meta["wandb_id"]
+        self.wandb_id = meta.get("wandb_id")
         self.take_flags(path, meta, fits)
 
     def take_flags(self, path: Path, meta: dict[str, Any], fits: bool) -> None:
@@ -209,7 +216,7 @@ class OnionCLI(LightningCLI):
         check_strategy(made.strategy, config["strategy"])
         join_restarted_job(made.strategy)
         if fits and not getattr(made, "fast_dev_run", False):
-            made.loggers = [*made.loggers, MetricsFile(self.folder)]
+            made.loggers = [*made.loggers, MetricsCSV(self.folder)]
         for logger in made.loggers:
             if isinstance(logger, WandbLogger):
                 logger.__class__ = CarefulWandbLogger  # jsonargparse would not find wandb's options in a subclass
@@ -225,7 +232,7 @@ class OnionCLI(LightningCLI):
     def last_callbacks(self) -> list[pl.Callback]:
         if self.subcommand == "fit":
             made = [self._get(self.config_init, key) for key in ("checkpoint", "samples")]
-            return [*made, best_checkpoint(self.folder)]
+            return [*made, ExactResume(), best_checkpoint(self.folder)]
         if self.subcommand in ("evaluate", "attend"):
             return []
         writer = self._get(self.config_init, "articles")

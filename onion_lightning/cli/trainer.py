@@ -22,7 +22,7 @@ from onion_lightning.model.article_writer import show_article
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
 from onion_lightning.training.checkpoint_io import read_checkpoint
-from onion_lightning.training.loggers import CarefulWandbLogger
+from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["OnionTrainer"]
 

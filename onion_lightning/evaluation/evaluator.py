@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import encode_texts
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import NonFiniteError, OnionError
 from onion_lightning.evaluation.likelihood import completion_losses
 from onion_lightning.model.decoding import continue_prompts
-from onion_lightning.model.module import NonFiniteError, OnionModule, mix_seed
+from onion_lightning.model.module import OnionModule
+from onion_lightning.model.seeding import mix_seed
 
 __all__ = ["DEFAULT_N", "OPENING", "SYSTEMS", "Evaluation", "EvaluationData", "Row", "fit_shots"]
 

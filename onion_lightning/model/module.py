@@ -1,6 +1,5 @@
 """OnionModule: a frozen base model in 8 bit, LoRA adapters in float32, AdamW, and a loss that is a mean over tokens."""
 
-import hashlib
 import logging
 import math
 import os
@@ -14,33 +13,33 @@ import pynvml
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from onion_lightning.data.collate import IGNORE, Batch, HeadlineBatch
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import NonFiniteError, OnionError, check_range
+from onion_lightning.lightning_internals import attached_trainer
+from onion_lightning.model.adapters import (
+    ADAPTER_FLAGS,
+    CHECKPOINT_KEY,
+    check_adapters,
+    insert_adapters,
+    trainable_names,
+)
 from onion_lightning.model.base_model import LoadIn, load_model, use_fast_8bit
 from onion_lightning.model.decoding import Article, Decoding, write_articles
+from onion_lightning.model.seeding import mix_seed
 from onion_lightning.pretrained.source import architecture, load_tokenizer
-from onion_lightning.training.resume import ADAPTER_FLAGS, check_adapters, go_on, pack, prefix
 
-__all__ = ["NonFiniteError", "OnionModule", "Written", "mix_seed"]
+__all__ = ["OnionModule", "Written"]
 
 log = logging.getLogger(__name__)
 
-
-class NonFiniteError(OnionError):
-    """The loss or the gradient is not finite. Nothing was changed by the step, and no checkpoint is written."""
+TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
 
 
 class Written(dict[str, Any]):
     """A predicted batch: `index` (of the batch, over all ranks) and `articles`, the records of the articles file."""
-
-
-def mix_seed(*parts: int) -> int:
-    """A seed in [0, 2**63) from several numbers, the same on every machine."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 class OnionModule(pl.LightningModule):
@@ -103,19 +102,25 @@ class OnionModule(pl.LightningModule):
         check_flags(self)
 
     def configure_model(self) -> None:
-        """Load the base on this rank's own device and put adapters into it.
+        """Load the base model and insert adapters, on this rank's own device; without a Trainer, on the CPU."""
+        trainer = attached_trainer(self)
+        self.load_base(torch.device("cpu") if trainer is None else trainer.strategy.root_device)
+
+    def load_base(self, device: torch.device) -> None:
+        """Load the base model on a device and insert adapters. A second call does nothing.
 
         Raises:
-            OnionError: there is no such model, or no such layers to adapt.
+            OnionError: there is no such model, or it has no such layers to adapt.
         """
         if self.model is not None:
             return
-        device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         self.tokenizer = load_tokenizer(self.base_model)
         base = load_model(self.base_model, self.load_in, device)
         self.architecture = architecture(base.config)
         torch.manual_seed(mix_seed(self.seed))
-        self.model = self.add_adapters(base)
+        self.model = insert_adapters(
+            base, self.lora_rank, self.lora_alpha, self.lora_dropout, self.target_modules, self.base_model
+        )
         if self.gradient_checkpointing:
             base.enable_input_require_grads()  # the base is frozen: without it no gradient would reach the adapters
             base.activation_checkpointing_enable({"use_reentrant": False})
@@ -130,28 +135,6 @@ class OnionModule(pl.LightningModule):
             layers,
             f"{trained:,}",
         )
-
-    def add_adapters(self, base: PreTrainedModel) -> PeftModel:
-        config = LoraConfig(
-            r=self.lora_rank,
-            lora_alpha=self.lora_alpha,
-            lora_dropout=self.lora_dropout,
-            target_modules=self.target_modules,
-            task_type="CAUSAL_LM",
-        )
-        try:
-            model = get_peft_model(base, config)
-        except ValueError as error:
-            raise OnionError(
-                f"--model.target_modules {self.target_modules}: {self.base_model} has no such layers; Llama's are q_proj,"
-                " k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."
-            ) from error
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                assert "lora_" in name
-                # "Attempting to unscale FP16 gradients" otherwise (peft#341)
-                assert parameter.dtype == torch.float32
-        return cast(PeftModel, model)
 
     def cpu(self) -> "OnionModule":
         """Stay where it is: Lightning calls this when a run ends, and 7 GB a rank would go to the host's memory."""
@@ -333,27 +316,33 @@ class OnionModule(pl.LightningModule):
 
     def adapter_flags(self) -> dict[str, Any]:
         """The flags that adapters must be loaded with."""
-        return prefix("model.", {name: getattr(self, name) for name in ADAPTER_FLAGS})
+        return {f"model.{name}": getattr(self, name) for name in ADAPTER_FLAGS}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep adapters only, and say where in the epoch the run stands, in optimizer steps."""
-        pack(self, checkpoint)
+        """Keep adapters only, and the flags that they were trained with."""
+        trained = trainable_names(self)
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        # `load_from_checkpoint` constructs the module from these.
+        flags = {name: getattr(self, name) for name in (*ADAPTER_FLAGS, *TRAINING_FLAGS)}
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = flags
+        saved = checkpoint.setdefault(CHECKPOINT_KEY, {})
+        saved["flags"] = saved.get("flags", {}) | self.adapter_flags() | {"seed_everything": self.seed}
+        saved["training"] = {f"model.{name}": getattr(self, name) for name in TRAINING_FLAGS}
+        saved["architecture"] = self.architecture
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the adapters fit; at resume, set the loops and the data to the place in the epoch.
+        """Check that the adapters fit.
 
         Raises:
-            OnionError: the checkpoint is another base model's or has other adapters.
+            OnionError: they do not.
         """
         check_adapters(self, checkpoint)
-        if self._trainer is not None and self.trainer.training:
-            go_on(self, checkpoint)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load adapters. Frozen weights are never in a checkpoint, so none of them is told to be missing."""
+        """Load adapters. Frozen weights are never in a checkpoint, so they are not reported as missing."""
         keys = super().load_state_dict(state_dict, strict=False, assign=assign)
-        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return keys._replace(missing_keys=[name for name in keys.missing_keys if name in trainable])
+        trained = trainable_names(self)
+        return keys._replace(missing_keys=[name for name in keys.missing_keys if name in trained])
 
 
 def gpu_utilization(device: torch.device) -> float | None:
@@ -365,7 +354,7 @@ def gpu_utilization(device: torch.device) -> float | None:
 
 
 def check_flags(model: OnionModule) -> None:
-    for flag, good, range_ in (
+    for flag, good, accepted in (
         ("lora_rank", model.lora_rank >= 1, "at least 1"),
         ("lora_alpha", model.lora_alpha > 0, "above 0"),
         ("lora_dropout", 0 <= model.lora_dropout < 1, "from 0 to below 1"),
@@ -374,5 +363,4 @@ def check_flags(model: OnionModule) -> None:
         ("weight_decay", model.weight_decay >= 0, "0 or more"),
         ("warmup_ratio", 0 <= model.warmup_ratio <= 1, "from 0 to 1"),
     ):
-        if not good:
-            raise OnionError(f"--model.{flag} {getattr(model, flag)}: must be {range_}.")
+        check_range(f"--model.{flag}", getattr(model, flag), good, accepted)

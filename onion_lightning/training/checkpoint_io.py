@@ -14,16 +14,14 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.adapters import CHECKPOINT_KEY
 
 __all__ = [
-    "META",
     "AtomicCheckpointIO",
     "move_aside",
     "read_checkpoint",
     "resolve",
 ]
-
-META = "onion_lightning"  # the checkpoint's key for what Lightning knows nothing of
 
 RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "samples.txt", "corpus_report.json", "config.yaml")
 
@@ -85,7 +83,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise OnionError(f"--ckpt_path {path}: the file is damaged or cut short{other_checkpoint(path)}.") from error
-    if not isinstance(checkpoint, dict) or META not in checkpoint:
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise OnionError(f"--ckpt_path {path}: not a checkpoint of onion_lightning{other_checkpoint(path)}.")
     return checkpoint
 
@@ -102,7 +100,7 @@ def other_checkpoint(path: Path) -> str:
 
 def opens(path: Path) -> bool:
     try:
-        return META in torch.load(path, map_location="cpu", weights_only=True)
+        return CHECKPOINT_KEY in torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError):
         return False
 

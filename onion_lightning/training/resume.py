@@ -1,85 +1,76 @@
-"""What a checkpoint holds of a module and its place in the run, and how a run goes on from there."""
+"""Saves the position in the epoch, and resumes a run from exactly there."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 
 from onion_lightning.errors import OnionError
-from onion_lightning.training.checkpoint_io import META
+from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.model.module import OnionModule
 
-if TYPE_CHECKING:
-    from onion_lightning.model.module import OnionModule
-
-__all__ = ["ADAPTER_FLAGS", "check_adapters", "go_on", "pack", "prefix"]
-
-ADAPTER_FLAGS = ("base_model", "load_in", "lora_rank", "lora_alpha", "lora_dropout", "target_modules")
-TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
+__all__ = ["ExactResume"]
 
 
-def pack(module: "OnionModule", checkpoint: dict[str, Any]) -> None:
-    """Keep adapters only, and say where in the epoch the run stands, in optimizer steps."""
-    trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trainable}
-    trainer, data = module.trainer, cast(Any, module.trainer).datamodule
-    step = trainer.global_step - module.epoch_began
-    if "loops" in checkpoint:
-        rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
-    wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
-    # What `OnionModule.load_from_checkpoint` builds the module with.
-    checkpoint[module.CHECKPOINT_HYPER_PARAMS_KEY] = {n: getattr(module, n) for n in (*ADAPTER_FLAGS, *TRAINING_FLAGS)}
-    checkpoint[META] = {
-        "flags": module.adapter_flags() | prefix("data.", data.flags()) | {"seed_everything": module.seed},
-        "training": prefix("model.", {name: getattr(module, name) for name in TRAINING_FLAGS}),
-        "architecture": module.architecture,
-        "position": {"epoch": module.current_epoch, "step": step},
-        "rows": data.fingerprint,
-        "world_size": trainer.world_size,
-        "wandb_id": None if wandb_id is None else str(wandb_id),
-    }
+class ExactResume(pl.Callback):
+    """Resumes a run at the optimizer step after the saved one, with the same rows in the same order.
 
-
-def check_adapters(module: "OnionModule", checkpoint: dict[str, Any]) -> None:
-    """Refuse adapters of another shape.
-
-    Raises:
-        OnionError: the checkpoint is another base model's or has other adapters.
+    Lightning counts micro-batches; a position is saved as a number of optimizer steps, so that a run may resume on another
+    number of devices. Values that are given now, such as the learning rate, replace the saved ones.
     """
-    expected = {name: p.shape for name, p in module.named_parameters() if p.requires_grad}
-    found = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-    if expected != found:
-        raise OnionError(
-            f"--ckpt_path: its adapters do not fit --model.base_model {module.base_model} with --model.lora_rank"
-            f" {module.lora_rank} and --model.target_modules {module.target_modules}; it was made with"
-            f" {checkpoint[META]['flags']}."
-        )
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        module, data = cast(OnionModule, pl_module), cast(Any, trainer).datamodule
+        step = trainer.global_step - module.epoch_began
+        rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
+        wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
+        checkpoint[CHECKPOINT_KEY] = {
+            "flags": {f"data.{name}": value for name, value in data.flags().items()},
+            "position": {"epoch": module.current_epoch, "step": step},
+            "rows": data.fingerprint,
+            "world_size": trainer.world_size,
+            "wandb_id": None if wandb_id is None else str(wandb_id),
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Set the loops, the optimizer and the data to the saved position.
+
+        Raises:
+            OnionError: the checkpoint has no position.
+        """
+        module, saved, data = cast(OnionModule, pl_module), checkpoint[CHECKPOINT_KEY], cast(Any, trainer).datamodule
+        if "position" not in saved:
+            raise OnionError(
+                "--ckpt_path: has adapters but no position in a run, so training cannot resume from it; give a checkpoint"
+                " that fit wrote."
+            )
+        epoch, step = saved["position"]["epoch"], saved["position"]["step"]
+        if saved["rows"] != data.fingerprint and step > 0:
+            pl.utilities.rank_zero_warn(
+                f"--ckpt_path: was saved at step {step} of epoch {epoch}, but the training rows, the seed or"
+                " --data.global_batch_size have changed since; that epoch restarts with the new rows."
+            )
+            step = 0
+        ended = rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
+        if ended:
+            epoch, step = epoch + 1, 0
+            if epoch != trainer.max_epochs:  # otherwise at most a validation remains
+                begin_next_epoch(checkpoint["loops"], epoch)
+        module.epoch_began = checkpoint["global_step"] - step
+        replace_hyperparameters(module, checkpoint)
+        data.resume(epoch, step)
 
 
-def go_on(module: "OnionModule", checkpoint: dict[str, Any]) -> None:
-    """Set the loops, the optimizer and the data to the place in the epoch. What is typed now beats what was saved."""
-    meta, data = checkpoint[META], cast(Any, module.trainer).datamodule
-    epoch, step = meta["position"]["epoch"], meta["position"]["step"]
-    if meta["rows"] != data.fingerprint and step > 0:
-        pl.utilities.rank_zero_warn(
-            f"--ckpt_path: it stood at step {step} of epoch {epoch}, but the training rows, the seed or"
-            " --data.global_batch_size have changed since; that epoch begins anew with the new rows."
-        )
-        step = 0
-    ended = rewind_progress(checkpoint["loops"], step, module.trainer.accumulate_grad_batches)
-    if ended:
-        epoch, step = epoch + 1, 0
-        if epoch != module.trainer.max_epochs:  # then only a validation may be left
-            begin_next_epoch(checkpoint["loops"], epoch)
-    module.epoch_began = checkpoint["global_step"] - step
-    for group in checkpoint["optimizer_states"][0]["param_groups"]:  # what is typed now beats what was saved
+def replace_hyperparameters(module: OnionModule, checkpoint: dict[str, Any]) -> None:
+    """Put the module's learning rate and weight decay in place of the saved ones."""
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
         group["lr"] *= module.learning_rate / group["initial_lr"]
         group |= {"initial_lr": module.learning_rate, "weight_decay": module.weight_decay}
     checkpoint["lr_schedulers"][0]["base_lrs"] = [module.learning_rate]
-    data.resume(epoch, step)
-
-
-def prefix(group: str, flags: dict[str, Any]) -> dict[str, Any]:
-    return {group + name: value for name, value in flags.items()}
 
 
 def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> bool:

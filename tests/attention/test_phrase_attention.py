@@ -21,8 +21,8 @@ from onion_lightning.model import base_model
 from onion_lightning.model.base_model import load_model
 from onion_lightning.pretrained.source import load_tokenizer
 from tests.browser import chromium, complaints, requests, screenshot
+from tests.conftest import ranks
 from tests.model.test_module import module
-from tests.test_ddp import ranks
 
 TEXT = (
     "The town council of Eggville met on Tuesday to discuss the weather, which the mayor said was “not our fault” and"

@@ -13,8 +13,7 @@ from onion_lightning.cli.arguments import plain_json, split_flags, typed_keys, w
 from onion_lightning.cli.main import main
 from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.signals import StopSignals
-from tests.conftest import ROOT, adapters
-from tests.test_fit import curve
+from tests.conftest import ROOT, adapters, curve
 
 
 @pytest.mark.parametrize(

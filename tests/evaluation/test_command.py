@@ -15,9 +15,8 @@ from onion_lightning.evaluation.evaluator import SYSTEMS, fit_shots
 from onion_lightning.evaluation.likelihood import completion_losses, interval, paired_difference, per_unit
 from onion_lightning.evaluation.metrics import compare
 from onion_lightning.evaluation.report import FILES, render
-from tests.conftest import records
+from tests.conftest import ranks, records
 from tests.model.test_module import module
-from tests.test_ddp import ranks
 
 SMALL = ("--model.max_new_tokens", "6", "--data.test_fraction", "0.5", "--shots", "1", "--n", "5", "--batch_size", "2")
 WHOLE = ("--data.max_length", "400")  # no row is cut

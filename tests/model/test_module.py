@@ -10,7 +10,8 @@ from onion_lightning.data.collate import collate
 from onion_lightning.data.prompt import encode_examples
 from onion_lightning.data.sampler import MicroBatch
 from onion_lightning.errors import OnionError
-from onion_lightning.model.module import OnionModule, mix_seed
+from onion_lightning.model.module import OnionModule
+from onion_lightning.model.seeding import mix_seed
 
 
 def module(tiny_base, **more):

@@ -1,40 +1,12 @@
-"""The metrics file, and W&B, for real in offline mode."""
+"""W&B that is lost or out of reach."""
 
 import json
 import time
 
 import pytest
 
-from onion_lightning.training.loggers import MetricsFile, why_offline
-
-
-def rows(folder):
-    return (folder / "metrics.csv").read_text().splitlines()
-
-
-def test_new_columns_and_rows_are_added_to_what_is_there(tmp_path):
-    first = MetricsFile(tmp_path)
-    first.log_metrics({"a": 1.0}, 0)
-    first.log_metrics({"a": 2.0, "b": 3.0}, 1)
-    MetricsFile(tmp_path).log_metrics({"b": 4.0}, 2)
-    assert rows(tmp_path) == ["step,a,b", "0,1.0,", "1,2.0,3.0", "2,,4.0"]
-
-
-def test_a_resumed_run_drops_the_rows_it_takes_again(tmp_path):
-    logger = MetricsFile(tmp_path)
-    for step in range(5):
-        logger.log_metrics({"a": float(step)}, step)
-    again = MetricsFile(tmp_path)
-    again.log_metrics({"a": 30.0}, 3)
-    assert rows(tmp_path) == ["step,a", "0,0.0", "1,1.0", "2,2.0", "3,30.0"]
-
-
-def test_a_validation_that_is_done_again_replaces_its_row_alone(tmp_path):
-    logger = MetricsFile(tmp_path)
-    for metrics, step in (({"a": 1.0}, 0), ({"a": 2.0}, 1), ({"v": 5.0}, 1), ({"a": 3.0}, 2)):
-        logger.log_metrics(metrics | {"epoch": 0}, step)
-    MetricsFile(tmp_path).log_metrics({"v": 6.0, "epoch": 0}, 1)
-    assert rows(tmp_path) == ["step,a,epoch,v", "0,1.0,0,", "1,2.0,0,", "1,,0,6.0"]
+from onion_lightning.training.wandb_logger import why_offline
+from tests.conftest import metrics_lines
 
 
 def test_without_a_key_or_a_network_wandb_is_known_to_be_out_of_reach_in_seconds(monkeypatch, tmp_path):
@@ -68,7 +40,7 @@ def test_a_resumed_fit_goes_on_in_the_same_wandb_run_and_says_once_that_it_is_of
     ids = [path.stem for path in (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")]
     assert len(ids) == 2
     assert len(set(ids)) == 1
-    assert [line.split(",")[0] for line in rows(tmp_path / "run")[1:]] == ["0", "1", "2", "3"]
+    assert [line.split(",")[0] for line in metrics_lines(tmp_path / "run")[1:]] == ["0", "1", "2", "3"]
 
 
 def test_without_wandb_files_nobody_but_fit_starts_a_run(run, wandb_flags, tmp_path):
@@ -82,7 +54,7 @@ def test_wandb_lost_in_the_middle_of_a_run_is_one_warning_and_training_goes_on(f
     done = shell(flags("fit", "--trainer.max_steps", "6", *wandb_flags, "--trainer.callbacks+=tests.stopper.KillWandb"))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("W&B is lost") == 1
-    assert len(rows(tmp_path / "run")) == 1 + 6 + 1
+    assert len(metrics_lines(tmp_path / "run")) == 1 + 6 + 1
 
 
 @pytest.mark.fault
@@ -93,4 +65,4 @@ def test_a_wandb_folder_that_cannot_be_written_does_not_stop_a_run(flags, shell,
     words = flags("fit", "--trainer.max_steps", "2", "--trainer.logger", json.dumps(logger))
     done = shell(words, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert len(rows(tmp_path / "run")) == 3
+    assert len(metrics_lines(tmp_path / "run")) == 3

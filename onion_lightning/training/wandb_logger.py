@@ -1,90 +1,22 @@
-"""The metrics file beside the checkpoints, and Weights & Biases where it can be reached."""
+"""A Weights & Biases logger that a run does not depend on, and the check whether W&B can be reached."""
 
-import csv
 import logging
 import netrc
 import os
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.loggers.logger import DummyExperiment, Logger, rank_zero_experiment
+from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-__all__ = ["CarefulWandbLogger", "MetricsFile", "why_offline"]
+__all__ = ["CarefulWandbLogger", "why_offline"]
 
 log = logging.getLogger(__name__)
-
-
-class MetricsFile(Logger):
-    """Appends each logged row to `metrics.csv`. Lightning's CSVLogger deletes an earlier run's file instead.
-
-    Args:
-        folder: where the file is.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.path = folder / "metrics.csv"
-        self.fields: list[str] = []
-        self.began = False
-
-    @property
-    def name(self) -> str:
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        return str(self.path.parent)
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The configuration is kept in config.yaml instead."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self.began:
-            self.go_on_from(int(step or 0), metrics)
-        row = {"step": step, **metrics}
-        if not set(row) <= set(self.fields):
-            self.fields = [*self.fields, *(name for name in row if name not in self.fields)]
-            self.rewrite(self.read())
-        with self.path.open("a", newline="", encoding="utf-8") as stream:
-            csv.DictWriter(stream, self.fields).writerow(row)
-
-    def go_on_from(self, step: int, metrics: dict[str, float]) -> None:
-        """Drop the rows that a resumed run, which begins with these metrics, logs again."""
-        self.began = True
-        rows = self.read()
-        kept = [row for row in rows if int(row["step"]) < step or (int(row["step"]) == step and not logs(row, metrics))]
-        if kept:
-            self.rewrite(kept)
-
-    def read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-
-    def rewrite(self, rows: list[dict[str, Any]]) -> None:
-        """Write the whole file again, atomically: for a new column, or for fewer rows."""
-        self.fields = list(dict.fromkeys([*(rows[0] if rows else []), *self.fields]))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, self.fields)
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path)
 
 
 class CarefulWandbLogger(WandbLogger):
@@ -147,10 +79,6 @@ class CarefulWandbLogger(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.attempt(super().finalize, status)
-
-
-def logs(row: dict[str, Any], metrics: dict[str, float]) -> bool:
-    return any(row.get(name) for name in metrics if name != "epoch")
 
 
 def why_offline(seconds: float = 10.0) -> str | None:

@@ -1,0 +1,40 @@
+"""What a command uses in place of a Trainer: a device, the loggers, and a way to load adapters.
+
+Such a command runs with any config on any machine: nothing in the config's `trainer` section is built but its loggers.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch.loggers import Logger
+
+from onion_lightning.model.module import OnionModule
+from onion_lightning.training.checkpoint_io import read_checkpoint
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Runs a command on one device, without a Trainer.
+
+    Args:
+        loggers: those of the config.
+    """
+
+    def __init__(self, loggers: Sequence[Logger] = ()) -> None:
+        self.loggers = list(loggers)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def load(self, model: OnionModule, ckpt_path: str | None) -> None:
+        """Load the base model on the device, and a checkpoint's adapters into it; leaves the model in `eval()`.
+
+        Raises:
+            OnionError: the base model or the checkpoint cannot be loaded, or the adapters do not fit.
+        """
+        model.load_base(self.device)
+        model.eval()
+        if ckpt_path is not None:
+            checkpoint = read_checkpoint(Path(ckpt_path))
+            model.on_load_checkpoint(checkpoint)
+            model.load_state_dict(checkpoint["state_dict"])

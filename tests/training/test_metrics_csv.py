@@ -1,0 +1,29 @@
+"""The metrics file, and W&B, for real in offline mode."""
+
+from onion_lightning.training.metrics_csv import MetricsCSV
+from tests.conftest import metrics_lines
+
+
+def test_new_columns_and_rows_are_added_to_what_is_there(tmp_path):
+    first = MetricsCSV(tmp_path)
+    first.log_metrics({"a": 1.0}, 0)
+    first.log_metrics({"a": 2.0, "b": 3.0}, 1)
+    MetricsCSV(tmp_path).log_metrics({"b": 4.0}, 2)
+    assert metrics_lines(tmp_path) == ["step,a,b", "0,1.0,", "1,2.0,3.0", "2,,4.0"]
+
+
+def test_a_resumed_run_drops_the_rows_it_takes_again(tmp_path):
+    logger = MetricsCSV(tmp_path)
+    for step in range(5):
+        logger.log_metrics({"a": float(step)}, step)
+    again = MetricsCSV(tmp_path)
+    again.log_metrics({"a": 30.0}, 3)
+    assert metrics_lines(tmp_path) == ["step,a", "0,0.0", "1,1.0", "2,2.0", "3,30.0"]
+
+
+def test_a_validation_that_is_done_again_replaces_its_row_alone(tmp_path):
+    logger = MetricsCSV(tmp_path)
+    for metrics, step in (({"a": 1.0}, 0), ({"a": 2.0}, 1), ({"v": 5.0}, 1), ({"a": 3.0}, 2)):
+        logger.log_metrics(metrics | {"epoch": 0}, step)
+    MetricsCSV(tmp_path).log_metrics({"v": 6.0, "epoch": 0}, 1)
+    assert metrics_lines(tmp_path) == ["step,a,epoch,v", "0,1.0,0,", "1,2.0,0,", "1,,0,6.0"]
