@@ -227,7 +227,8 @@ function colorHeatmap(layer, head) {
   const measure = $("measure").value;
   const values = cells.flat().map((cell) => statistic(measure, cell.layer, cell.head));
   const largest = Math.max(...values.map((value) => Math.abs(value ?? 0)));
-  $("scale").textContent = `The strongest color is ${measure === "z" ? largest.toFixed(1) : percent(largest)}.`;
+  const blue = isDifference() ? " Blue: lower in the tuned model." : "";
+  $("scale").textContent = `The strongest color is ${measure === "z" ? largest.toFixed(1) : percent(largest)}.${blue}`;
   let selectedCell = null;
   cells.flat().forEach((cell, index) => {
     setColor(cell.element, values[index] ?? 0, largest);

@@ -1,9 +1,9 @@
-"""What `attend` needs beyond the weights, on a model of Llama-2 7B's shape: 32 layers of 32 heads, in 8 bit, adapters on.
+"""Measures the memory that `attend` needs beyond the weights of Llama-2 7B's shape: 32 layers of 32 heads, 8 bit, adapters.
 
     python tests/benchmarks/attention_memory.py --tokens 1500
 
-The 32 layers share one layer's random weights, so that the model fits a small machine; what is computed and what is kept
-is that of the real one. The vocabulary is the demo tokenizer's.
+The 32 layers share the random weights of one, so that the model fits a small machine; the computation and the results have
+their real size. The vocabulary is that of the demo tokenizer.
 """
 
 import argparse
@@ -17,23 +17,24 @@ import torch
 from bitsandbytes.nn import Linear8bitLt
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from onion_lightning.attention.page import render_attention
+from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
+from onion_lightning.model.adapters import insert_adapters
 from onion_lightning.model.base_model import load_model
-from onion_lightning.model.module import OnionModule
 from onion_lightning.pretrained.source import load_tokenizer
 
 LAYERS = 32
 
 
 def memory(name: str) -> float:
-    """A line of this process's status, in GB: VmRSS now, VmHWM the highest."""
+    """Return a line of this process's status in GB: VmRSS is the current size, VmHWM the peak."""
     found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024 / 1e9
 
 
 def llama_7b(vocabulary: int) -> LlamaForCausalLM:
+    """Return a model of 32 layers that share their weights, loaded in 8 bit."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=4096,
@@ -50,7 +51,7 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
     parts = [*layer.parameters(), layer.self_attn.config]
     for linear in layer.modules():
         if isinstance(linear, Linear8bitLt):
-            linear.init_8bit_state()  # what the first forward pass does, and only the first of those that share a weight
+            linear.init_8bit_state()  # otherwise only the first layer that runs its forward pass would initialize it
             parts += [linear.state.CB, linear.state.SCB]
     shared = {id(part): part for part in parts}
     for _ in range(LAYERS - 1):
@@ -61,24 +62,23 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokens", type=int, default=1500)
-    wanted = parser.parse_args().tokens
+    parser.add_argument("--tokens", type=int, default=1500, help="length of the text")
+    count = parser.parse_args().tokens
     tokenizer = load_tokenizer("demo")
-    onion = OnionModule(base_model="demo")
-    model = onion.add_adapters(llama_7b(len(tokenizer)))
+    base = llama_7b(len(tokenizer))
+    model = insert_adapters(base, rank=8, alpha=16, dropout=0.05, target_modules=["q_proj", "v_proj"], name="7B shape")
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
-    fog = " fog"
-    text = "Students of the University of California" + fog * (wanted - 8) + " San Francisco"
+    text = "Students of the University of California" + " fog" * (count - 8) + " San Francisco"
     began, before = time.perf_counter(), memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew
-    answer = attend(model, tokenizer, text, "San Francisco", "University of California")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    result = attend(model, tokenizer, text, "San Francisco", "University of California")
     growth = memory("VmHWM") - before
-    page = len(render_attention(answer).encode()) / 1e6
-    layers, heads, _ = answer.maps["tuned"].phrase.shape
+    page = len(render_page(result).encode()) / 1e6
+    layers, heads, _ = result.maps["tuned"].mean.shape
     print(
-        f"{layers} layers x {heads} heads, {len(answer.tokens)} tokens: {growth:.2f} GB beyond the weights"
+        f"{layers} layers x {heads} heads, {len(result.tokens)} tokens: {growth:.2f} GB beyond the weights"
         f" ({before:.1f} GB before), {time.perf_counter() - began:.0f} s, page of {page:.1f} MB"
     )
 
