@@ -18,7 +18,6 @@ from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from onion_lightning.data.collate import IGNORE, Batch, HeadlineBatch
 from onion_lightning.errors import NonFiniteError, OnionError, check_range
-from onion_lightning.lightning_internals import attached_trainer
 from onion_lightning.model.adapters import (
     ADAPTER_FLAGS,
     CHECKPOINT_KEY,
@@ -30,6 +29,7 @@ from onion_lightning.model.base_model import LoadIn, load_model, use_fast_8bit
 from onion_lightning.model.decoding import Article, Decoding, write_articles
 from onion_lightning.model.seeding import mix_seed
 from onion_lightning.pretrained.source import architecture, load_tokenizer
+from onion_lightning.private_api import attached_trainer
 
 __all__ = ["OnionModule", "Written"]
 
