@@ -14,9 +14,9 @@ def record(index=0, article="An egg wins.", tokens=5, finish_reason="eos"):
 
 @pytest.mark.parametrize(("count", "shown"), [(1, True), (8, True), (9, False)])
 def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, count, shown):
-    show_articles([record(index) for index in range(count)], Path("out[1].jsonl"))
+    show_articles([record(index) for index in range(count)], Path("out[red].jsonl"))
     printed = capsys.readouterr()
-    assert printed.err == f"{count} article{'s' if count > 1 else ''} written to out[1].jsonl\n"
+    assert printed.err == f"{count} article{'s' if count > 1 else ''} written to out[red].jsonl\n"
     assert all((f"Headline {index}" in printed.out) == shown for index in range(count))
 
 
