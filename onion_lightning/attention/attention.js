@@ -1,158 +1,170 @@
 "use strict";
-// The page of an attention answer. Sources of a row: 0 rollout, 1 all heads, 2 + layer, then the kept heads.
+// The script of the attention page.
+// Sources of each row of the maps: 0 is the rollout, 1 the mean of all heads, 2 + layer the mean of a layer, then the kept heads.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const sourceCount = 2 + data.layers + data.kept.length;
-const placeOfHead = new Map(data.kept.map((head, place) => [head, 2 + data.layers + place]));
-const names = { base: "Base", tuned: "Tuned", difference: "Tuned − base" };
+const sourceCount = 2 + data.layers + data.kept_heads.length;
+const sourceOfHead = new Map(data.kept_heads.map((head, index) => [head, 2 + data.layers + index]));
+const systemNames = { base: "Base", tuned: "Tuned", difference: "Tuned − base" };
+let bytes = null; // the unpacked maps
+
 const percent = (share) => {
   const points = Math.abs(100 * share);
   return (points > 0 && points < 0.05 ? (100 * share).toPrecision(1) : (100 * share).toFixed(points < 9.95 ? 2 : 1)) + "%";
 };
-const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
-let bytes = null;
-const called = (at) => data.pieces[at][1].trim() || (data.pieces[at][1] ? "␣" : "(rest of a character)");
+const signedPercent = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
+const formatShare = (share) => (isDifference() ? signedPercent(share) : percent(share));
+const tokenName = (index) => data.pieces[index][1].trim() || (data.pieces[index][1] ? "␣" : "(part of a character)");
 
 const isDifference = () => $("system").value === "difference";
-const systemOf = () => (isDifference() ? "tuned" : $("system").value);
 
-// Figures of what is chosen: a head, a layer's mean, the mean of all, or the rollout.
+// Statistics of a head, the mean of a layer, the mean of all heads, or the rollout
 
 function mean(values) {
-  if (values.includes(null)) return null; // too few controls
+  if (values.includes(null)) return null; // too few control spans
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-function figure(system, name, layer, head) {
-  const { heads, rollout } = data.figures[system];
+function statisticOf(system, name, layer, head) {
+  const { heads, rollout } = data.statistics[system];
   if (layer === "rollout") return rollout[name];
   if (layer === "mean") return name === "z" ? null : mean(heads[name].map(mean));
   if (head === "mean") return name === "z" ? null : mean(heads[name][layer]);
   return heads[name][layer][head];
 }
 
-function shown(name, layer, head) {
-  if (!isDifference()) return figure($("system").value, name, layer, head);
-  const [tuned, base] = ["tuned", "base"].map((system) => figure(system, name, layer, head));
+function statistic(name, layer, head) {
+  if (!isDifference()) return statisticOf($("system").value, name, layer, head);
+  const [tuned, base] = ["tuned", "base"].map((system) => statisticOf(system, name, layer, head));
   return tuned === null || base === null ? null : tuned - base;
 }
 
-// Attention of the chosen row to each token, from the packed square roots; null for a head that was not kept.
+// Attention of the selected row to each token, or null for a head whose map is not on the page
 
-function attention() {
+function selectedSource() {
   const layer = $("layer").value, head = $("head").value;
-  let source = layer === "rollout" ? 0 : layer === "mean" ? 1 : 2 + Number(layer);
-  if (layer !== "rollout" && layer !== "mean" && head !== "mean")
-    source = placeOfHead.get(Number(layer) * data.heads + Number(head));
-  if (source === undefined) return null;
-  const read = (system) => {
-    const row = data.systems.indexOf(system) * data.rows + Number($("row").value);
-    const begin = (row * sourceCount + source) * data.width;
-    const shares = Array.from(bytes.subarray(begin, begin + data.width), (byte) => (byte / 255) ** 2);
-    if (source !== 0) return shares;
-    const [first, most] = data.rollout[system][Number($("row").value)];
-    return shares.map((share, at) => (at === 0 ? first : share * most));
-  };
-  if (!isDifference()) return read($("system").value);
-  const base = read("base");
-  return read("tuned").map((share, at) => share - base[at]);
+  if (layer === "rollout") return 0;
+  if (layer === "mean") return 1;
+  if (head === "mean") return 2 + Number(layer);
+  return sourceOfHead.get(Number(layer) * data.heads + Number(head));
 }
 
-function colour(element, share, most) {
-  const strength = most > 0 ? Math.sqrt(Math.min(Math.abs(share) / most, 1)) : 0;
+function attentionOf(system, source) {
+  const rowOfSystem = Number($("row").value);
+  const row = data.systems.indexOf(system) * data.rows + rowOfSystem;
+  const begin = (row * sourceCount + source) * data.width;
+  const shares = Array.from(bytes.subarray(begin, begin + data.width), (byte) => (byte / 255) ** 2);
+  if (source !== 0) return shares;
+  const [first, largest] = data.rollout_scale[system][rowOfSystem];
+  return shares.map((share, index) => (index === 0 ? first : share * largest));
+}
+
+function attention() {
+  const source = selectedSource();
+  if (source === undefined) return null;
+  if (!isDifference()) return attentionOf($("system").value, source);
+  const base = attentionOf("base", source);
+  return attentionOf("tuned", source).map((share, index) => share - base[index]);
+}
+
+function setColor(element, share, largest) {
+  const strength = largest > 0 ? Math.sqrt(Math.min(Math.abs(share) / largest, 1)) : 0;
   element.style.setProperty("--c", share < 0 ? "var(--cold)" : "var(--hot)");
   element.style.setProperty("--a", (100 * strength).toFixed(1) + "%");
 }
 
-// Building
+// Building the page
 
-function option(select, value, label) {
+function addOption(select, value, label) {
   select.add(new Option(label, value));
 }
 
 function buildControls() {
-  for (const system of data.systems) option($("system"), system, names[system]);
-  if (data.systems.length > 1) option($("system"), "difference", names.difference);
+  for (const system of data.systems) addOption($("system"), system, systemNames[system]);
+  if (data.systems.length > 1) addOption($("system"), "difference", systemNames.difference);
   $("system").value = data.systems.at(-1);
-  option($("row"), 0, "the whole phrase");
-  for (let at = 1; at < data.rows; at++) option($("row"), at, called(data.query[0] + at - 1));
-  option($("layer"), "mean", "all, mean");
-  option($("layer"), "rollout", "all, rollout");
-  for (let layer = 0; layer < data.layers; layer++) option($("layer"), layer, layer);
-  option($("head"), "mean", "mean");
-  for (let head = 0; head < data.heads; head++) option($("head"), head, head);
-  option($("measure"), "key", "share to the key");
-  option($("measure"), "z", "z-score");
-  option($("measure"), "first_token", "share to the first token");
-  for (const id of ["system", "row", "layer", "head", "measure"]) $(id).addEventListener("change", paint);
+  addOption($("row"), 0, "the whole query");
+  for (let row = 1; row < data.rows; row++) addOption($("row"), row, tokenName(data.query[0] + row - 1));
+  addOption($("layer"), "mean", "all (mean)");
+  addOption($("layer"), "rollout", "all (rollout)");
+  for (let layer = 0; layer < data.layers; layer++) addOption($("layer"), layer, layer);
+  addOption($("head"), "mean", "all (mean)");
+  for (let head = 0; head < data.heads; head++) addOption($("head"), head, head);
+  addOption($("measure"), "key", "attention to the key");
+  addOption($("measure"), "z", "z-score");
+  addOption($("measure"), "first_token", "attention to the first token");
+  for (const id of ["system", "row", "layer", "head", "measure"]) $(id).addEventListener("change", update);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
 }
 
-const tokens = [];
+const tokens = []; // span elements
 
 function buildText() {
-  data.pieces.forEach(([before, word], at) => {
+  data.pieces.forEach(([before, text], index) => {
     $("text").append(before);
     const span = document.createElement("span");
-    span.textContent = word;
-    span.dataset.at = at;
-    if (at >= data.query[0] && at < data.query[1]) span.classList.add("query");
-    if (at >= data.key[0] && at < data.key[1]) span.classList.add("key");
-    if (at === 0) span.classList.add("sink");
-    if (at >= data.width) span.classList.add("unseen");
+    span.textContent = text;
+    span.dataset.index = index;
+    if (index >= data.query[0] && index < data.query[1]) span.classList.add("query");
+    if (index >= data.key[0] && index < data.key[1]) span.classList.add("key");
+    if (index === 0) span.classList.add("sink");
+    if (index >= data.width) span.classList.add("after");
     tokens.push(span);
     $("text").append(span);
   });
   $("text").addEventListener("mouseover", (event) => {
-    const at = event.target.dataset.at;
-    if (at !== undefined) sayToken(Number(at));
+    const index = event.target.dataset.index;
+    if (index !== undefined) showToken(Number(index));
   });
-  $("text").addEventListener("mouseleave", sayChoice);
+  $("text").addEventListener("mouseleave", showSelection);
 }
 
-const cells = []; // rows of {layer, head, element}
+const cells = []; // one array per layer, of {layer, head, element}
 
-function buildMap() {
-  const map = $("map");
-  map.style.gridTemplateColumns = `auto repeat(${data.heads + 1}, ${Math.min(1.7, 22 / (data.heads + 1))}rem)`;
-  map.style.setProperty("--height", `${Math.min(1.1, Math.max(27 / data.layers, 0.6))}rem`);
-  const label = (text, kind) => {
-    const element = document.createElement("span");
-    element.className = kind;
-    element.textContent = text;
-    element.ariaHidden = true;
-    map.append(element);
-  };
-  const every = data.heads > 16 ? 4 : 1;
-  label("", "name");
-  label("x̄", "head");
-  for (let head = 0; head < data.heads; head++) label(head % every ? "" : head, "head");
+function addLabel(text, kind) {
+  const element = document.createElement("span");
+  element.className = kind;
+  element.textContent = text;
+  element.ariaHidden = true;
+  $("heatmap").append(element);
+}
+
+function addCell(row, layer, head) {
+  const element = document.createElement("div");
+  Object.assign(element, { className: "cell", role: "gridcell", tabIndex: -1 });
+  element.addEventListener("click", () => select(layer, head, true));
+  element.addEventListener("mouseenter", () => showHead(layer, head));
+  row.append(element);
+  return { layer, head, element };
+}
+
+function buildHeatmap() {
+  const heatmap = $("heatmap");
+  heatmap.style.gridTemplateColumns = `auto repeat(${data.heads + 1}, ${Math.min(1.7, 22 / (data.heads + 1))}rem)`;
+  heatmap.style.setProperty("--height", `${Math.min(1.1, Math.max(27 / data.layers, 0.6))}rem`);
+  const step = data.heads > 16 ? 4 : 1;
+  addLabel("", "row-label");
+  addLabel("x̄", "column-label");
+  for (let head = 0; head < data.heads; head++) addLabel(head % step ? "" : head, "column-label");
   for (let layer = 0; layer < data.layers; layer++) {
-    label(layer, "name");
+    addLabel(layer, "row-label");
     const row = document.createElement("div");
     row.role = "row";
     row.style.display = "contents";
-    map.append(row);
-    cells.push(["mean", ...Array(data.heads).keys()].map((head) => {
-      const element = document.createElement("div");
-      Object.assign(element, { className: "cell", role: "gridcell", tabIndex: -1 });
-      element.addEventListener("click", () => choose(layer, head, true));
-      element.addEventListener("mouseenter", () => sayHead(layer, head));
-      row.append(element);
-      return { layer, head, element };
-    }));
+    heatmap.append(row);
+    cells.push(["mean", ...Array(data.heads).keys()].map((head) => addCell(row, layer, head)));
   }
-  map.addEventListener("mouseleave", sayChoice);
-  map.addEventListener("keydown", move);
+  heatmap.addEventListener("mouseleave", showSelection);
+  heatmap.addEventListener("keydown", move);
 }
 
-// Doing
+// Interaction
 
-function choose(layer, head, focus) {
+function select(layer, head, focus) {
   $("layer").value = layer;
   $("head").value = head;
-  paint();
+  update();
   if (focus) cells[layer][head === "mean" ? 0 : head + 1].element.focus();
 }
 
@@ -164,37 +176,46 @@ function move(event) {
   const layer = cells.findIndex((row) => row.some((cell) => cell.element === document.activeElement));
   const column = cells[layer].findIndex((cell) => cell.element === document.activeElement);
   const next = cells[layer + step[0]]?.[column + step[1]];
-  if (next) choose(next.layer, next.head, true);
+  if (next) select(next.layer, next.head, true);
 }
 
-function paint() {
+function update() {
   const layer = $("layer").value, head = $("head").value;
   $("head").disabled = layer === "mean" || layer === "rollout";
-  paintText(attention());
-  paintMap(layer, head);
-  sayChoice();
+  const shares = attention();
+  colorText(shares);
+  listTopTokens(shares);
+  colorHeatmap(layer, head);
+  showSelection();
 }
 
-function paintText(shares) {
-  const seen = shares ?? [];
-  const most = Math.max(...seen.slice(1).map(Math.abs), 0);
-  tokens.forEach((span, at) => {
-    if (at === 0 || at >= data.width || !shares) {
+function colorText(shares) {
+  const largest = Math.max(...(shares ?? []).slice(1).map(Math.abs), 0);
+  tokens.forEach((span, index) => {
+    if (index === 0 || index >= data.width || !shares) {
       span.style.background = "";
       return;
     }
-    colour(span, shares[at], most);
+    setColor(span, shares[index], largest);
     span.style.background = "color-mix(in srgb, var(--c) var(--a), transparent)";
   });
-  const order = [...seen.keys()].slice(1).sort((one, other) => Math.abs(seen[other]) - Math.abs(seen[one]));
-  $("most").replaceChildren(...order.slice(0, 8).map((at) => line(called(at), at, seen[at])));
-  const first = $("row").value === "0" ? shown("first_token", $("layer").value, $("head").value) : seen[0];
-  if (shares) $("most").append(line("first token", 0, first)); // from the figures where they have it: the maps are rounded
 }
 
-function line(word, at, share) {
+function listTopTokens(shares) {
+  if (!shares) {
+    $("top-tokens").replaceChildren();
+    return;
+  }
+  const order = [...shares.keys()].slice(1).sort((one, other) => Math.abs(shares[other]) - Math.abs(shares[one]));
+  $("top-tokens").replaceChildren(...order.slice(0, 8).map((index) => tableRow(tokenName(index), index, shares[index])));
+  // The statistics are more precise than the maps, but there are none for single query tokens.
+  const first = $("row").value === "0" ? statistic("first_token", $("layer").value, $("head").value) : shares[0];
+  $("top-tokens").append(tableRow("first token", 0, first));
+}
+
+function tableRow(name, index, share) {
   const row = document.createElement("tr");
-  for (const text of [word, at, isDifference() ? signed(share) : percent(share)]) {
+  for (const text of [name, index, formatShare(share)]) {
     const cell = document.createElement("td");
     cell.textContent = text;
     row.append(cell);
@@ -202,66 +223,67 @@ function line(word, at, share) {
   return row;
 }
 
-function paintMap(layer, head) {
+function colorHeatmap(layer, head) {
   const measure = $("measure").value;
-  const values = cells.flat().map((cell) => shown(measure, cell.layer, cell.head));
-  const most = Math.max(...values.map((value) => Math.abs(value ?? 0)));
-  $("scale").textContent = `Strongest colour: ${measure === "z" ? most.toFixed(1) : percent(most)}.`;
-  let chosen = null;
-  cells.flat().forEach((cell, at) => {
-    colour(cell.element, values[at] ?? 0, most);
+  const values = cells.flat().map((cell) => statistic(measure, cell.layer, cell.head));
+  const largest = Math.max(...values.map((value) => Math.abs(value ?? 0)));
+  $("scale").textContent = `The strongest color is ${measure === "z" ? largest.toFixed(1) : percent(largest)}.`;
+  let selectedCell = null;
+  cells.flat().forEach((cell, index) => {
+    setColor(cell.element, values[index] ?? 0, largest);
     const selected = String(cell.layer) === layer && String(cell.head) === head;
     cell.element.ariaSelected = selected;
     cell.element.tabIndex = selected ? 0 : -1;
     cell.element.ariaLabel = describe(cell.layer, cell.head);
-    if (selected) chosen = cell;
+    if (selected) selectedCell = cell;
   });
-  if (!chosen) cells[0][0].element.tabIndex = 0;
+  if (!selectedCell) cells[0][0].element.tabIndex = 0;
 }
 
-// Saying
+// Status text
+
+function nameOf(layer, head) {
+  if (layer === "rollout") return "Rollout over all layers";
+  if (layer === "mean") return "Mean of all heads";
+  return head === "mean" ? `Layer ${layer}, mean of heads` : `Layer ${layer}, head ${head}`;
+}
 
 function describe(layer, head) {
-  const place = layer === "rollout" ? "Rollout through all layers" : layer === "mean" ? "All heads, mean"
-    : head === "mean" ? `Layer ${layer}, mean of heads` : `Layer ${layer}, head ${head}`;
-  const tell = isDifference() ? signed : percent;
-  const whole = $("row").value === "0" ? "" : ", the whole phrase"; // the figures are not told token by token
-  const parts = [`${tell(shown("key", layer, head))} to the key`];
-  const control = shown("control_mean", layer, head), z = shown("z", layer, head);
+  const whole = $("row").value === "0" ? "" : ", whole query"; // there are no statistics for single query tokens
+  const parts = [`${formatShare(statistic("key", layer, head))} to the key`];
+  const control = statistic("control_mean", layer, head), z = statistic("z", layer, head);
   if (control !== null && !isDifference()) parts.push(`${percent(control)} to control spans`);
   if (z !== null && !isDifference()) parts.push(`z = ${z.toFixed(1)}`);
-  parts.push(`${tell(shown("first_token", layer, head))} to the first token`);
-  return `${place}${whole}: ${parts.join(", ")}.`;
+  parts.push(`${formatShare(statistic("first_token", layer, head))} to the first token`);
+  return `${nameOf(layer, head)}${whole}: ${parts.join(", ")}.`;
 }
 
-function sayHead(layer, head) {
-  $("says").textContent = describe(layer, head);
+function showHead(layer, head) {
+  $("status").textContent = describe(layer, head);
 }
 
-function sayChoice() {
+function showSelection() {
   const layer = $("layer").value, head = $("head").value;
   const number = (value) => (value === "mean" || value === "rollout" ? value : Number(value));
-  const missing = attention() === null ? " Its map was left out of this page to keep it small." : "";
-  $("says").textContent = describe(number(layer), number(head)) + missing;
+  const missing = attention() === null ? " This head's attention map is omitted to limit the size of the page." : "";
+  $("status").textContent = describe(number(layer), number(head)) + missing;
 }
 
-function sayToken(at) {
+function showToken(index) {
   const shares = attention();
-  if (at >= data.width) $("says").textContent = "After the query: a token attends to earlier ones only.";
-  else if (shares) {
-    const share = isDifference() ? signed(shares[at]) : percent(shares[at]);
-    $("says").textContent = `“${called(at)}” (token ${at}): ${share}.`;
-  }
+  if (index >= data.width) $("status").textContent = "After the query: tokens attend only to earlier ones.";
+  else if (shares) $("status").textContent = `“${tokenName(index)}” (token ${index}): ${formatShare(shares[index])}.`;
 }
 
-function sayFinding() {
-  const [layer, head] = data.best;
+function showFinding() {
+  const [layer, head] = data.best_head;
   const system = data.systems.at(-1);
-  const key = figure(system, "key", layer, head), z = figure(system, "z", layer, head);
-  const control = figure(system, "control_mean", layer, head);
-  const beside = z === null ? "" : `, against ${percent(control)} to control spans (z = ${z.toFixed(1)})`;
-  const base = data.systems.length > 1 ? `; ${percent(figure("base", "key", layer, head))} in the base model` : "";
-  $("finding").textContent = `Layer ${layer}, head ${head} gives the key ${percent(key)} of its attention${beside}${base}.`;
+  const key = statisticOf(system, "key", layer, head), z = statisticOf(system, "z", layer, head);
+  const control = statisticOf(system, "control_mean", layer, head);
+  const controls = z === null ? "" : `, compared with ${percent(control)} to control spans (z = ${z.toFixed(1)})`;
+  const base = data.systems.length > 1 ? ` In the base model: ${percent(statisticOf("base", "key", layer, head))}.` : "";
+  $("finding").textContent =
+    `Highest-ranked head: layer ${layer}, head ${head}. ${percent(key)} of the query's attention goes to the key${controls}.${base}`;
 }
 
 async function start() {
@@ -270,9 +292,9 @@ async function start() {
   bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   buildControls();
   buildText();
-  buildMap();
-  sayFinding();
-  choose(...data.best, false);
+  buildHeatmap();
+  showFinding();
+  select(...data.best_head, false);
   document.body.dataset.ready = "true";
 }
 

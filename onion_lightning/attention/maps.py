@@ -1,4 +1,4 @@
-"""Reading a model's attention from the eager pass of the model itself, layer by layer, keeping only the rows of a phrase."""
+"""Runs a model with eager attention and reads its attention weights layer by layer, keeping only the query's rows."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,21 +9,26 @@ from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["Checks", "Maps", "read_attention"]
+__all__ = ["AttentionMaps", "MapChecks", "read_attention"]
 
-SILENT = "--model.base_model: its layers tell no attention; take a model of Llama's kind."
+NO_WEIGHTS = (
+    "--model.base_model: the model does not return attention weights; give a model with Llama's layer structure."
+)
 
-ROW_SUM, LOGITS = 2e-2, 0.25  # differences that even 16-bit arithmetic does not explain
+# Larger deviations than these cannot be explained by 16-bit rounding.
+MAX_ROW_SUM_ERROR = 2e-2
+MAX_LOGIT_DIFFERENCE = 0.25  # relative
 
 
-class Checks(NamedTuple):
-    """What the maps were checked for.
+class MapChecks(NamedTuple):
+    """Deviations of the attention maps from what a causal model must satisfy.
 
     Attributes:
-        row_sum_error: largest difference of a row's sum from one, over all rows of all layers (mean over heads).
-        future: largest attention to a later token; 0 in a causal model.
-        logit_difference: largest difference, over the query's tokens, of the logits from those of the model's own pass.
-        logit_scale: largest of those logits, to compare with.
+        row_sum_error: largest deviation of a row sum from 1, over all rows of all layers (mean over heads).
+        future: largest attention weight on a later token; 0 in a causal model.
+        logit_difference: largest absolute difference, over the query's tokens, between the logits of the eager pass and
+            those of a pass with the model's default attention implementation.
+        logit_scale: largest absolute logit of the default pass.
     """
 
     row_sum_error: float
@@ -31,143 +36,164 @@ class Checks(NamedTuple):
     logit_difference: float
     logit_scale: float
 
+    @property
+    def relative_logit_difference(self) -> float:
+        return self.logit_difference / self.logit_scale
 
-class Maps(NamedTuple):
-    """Attention of a phrase's tokens to all tokens up to its last.
+
+class AttentionMaps(NamedTuple):
+    """Attention from the query's tokens to all tokens up to the query's last.
 
     Attributes:
-        phrase: (layers, heads, tokens), mean over the phrase's tokens.
-        each: (layers, heads, phrase's tokens, tokens), or None where it was not asked for.
-        rollout: (phrase's tokens, tokens), through all layers.
-        checks: of these maps.
+        mean: (layers, heads, tokens), mean over the query's tokens.
+        per_token: (layers, heads, query tokens, tokens), or None if only the mean was kept.
+        rollout: (query tokens, tokens), attention rollout over all layers.
+        checks: deviations measured while the maps were read.
     """
 
-    phrase: torch.Tensor
-    each: torch.Tensor | None
+    mean: torch.Tensor
+    per_token: torch.Tensor | None
     rollout: torch.Tensor
-    checks: Checks
+    checks: MapChecks
 
 
-class Reader:
-    """Takes what is wanted of each layer's attention as it passes.
+class AttentionReader:
+    """A forward hook for every attention layer that keeps the query's rows and extends the attention rollout.
 
-    Rollout is that of Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020): a layer passes on half of
-    what its heads attend to on average and half of what stood there, and layers are multiplied.
+    Attention rollout is defined by Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020): the matrices
+    of all layers are multiplied, each of them half the mean attention of the layer's heads and half the identity, which
+    stands for the residual connection.
+
+    Args:
+        rows: the query's tokens.
+        per_token: keep the attention of each query token, not only the mean.
+        width: number of tokens.
+        layers: number of layers.
+        device: device of the model.
     """
 
-    def __init__(self, rows: slice, each: bool, width: int, layers: int, device: torch.device) -> None:
+    def __init__(self, rows: slice, per_token: bool, width: int, layers: int, device: torch.device) -> None:
         self.rows = rows
-        self.each = each
+        self.keep_per_token = per_token
         self.width = width
         self.layers = layers
-        self.read = 0  # layers
-        self.phrase = self.tokens = torch.empty(0)
+        self.layers_read = 0
+        self.mean = self.per_token = torch.empty(0)
         self.rollout = torch.eye(width, device=device)
-        self.spare = torch.empty_like(self.rollout)
+        self.buffer = torch.empty_like(self.rollout)
         self.row_sum_error = self.future = torch.zeros((), device=device)
-
-    def make_room(self, heads: int) -> None:
-        """Allocate what is kept, at once: pieces of it between large tensors would split the heap, 25 MB a layer."""
-        self.phrase = torch.empty(self.layers, heads, self.width)
-        count = self.rows.stop - self.rows.start if self.each else 0
-        self.tokens = torch.empty(self.layers, heads, count, self.width)
 
     def __call__(self, module: torch.nn.Module, inputs: Any, output: tuple[torch.Tensor, torch.Tensor | None]) -> Any:
         attended, weights = output  # weights: (1, heads, tokens, tokens), hundreds of MB
         if weights is None:
-            raise OnionError(SILENT)
-        if self.read == 0:
-            self.make_room(weights.shape[1])
-        kept = weights[0, :, self.rows].float()  # (heads, phrase's tokens, tokens)
-        self.phrase[self.read] = kept.mean(1)
-        if self.each:
-            self.tokens[self.read] = kept
-        self.read += 1
+            raise OnionError(NO_WEIGHTS)
+        self.keep_rows(weights[0])
         mean = weights[0].mean(0, dtype=torch.float32)  # (tokens, tokens)
-        # `maximum` keeps what is not a number.
+        # Unlike `max` in Python, `maximum` propagates NaN.
         self.row_sum_error = torch.maximum(self.row_sum_error, (mean.sum(-1) - 1).abs().max())
         self.future = torch.maximum(self.future, mean.triu(1).max())
+        self.extend_rollout(mean)
+        return attended, None  # otherwise the weights stay alive until the layer's own forward returns
+
+    def keep_rows(self, weights: torch.Tensor) -> None:
+        """Keep the query's rows of a layer's weights (heads, tokens, tokens)."""
+        if self.layers_read == 0:
+            self.allocate(weights.shape[0])
+        rows = weights[:, self.rows].float()  # (heads, query tokens, tokens)
+        self.mean[self.layers_read] = rows.mean(1)
+        if self.keep_per_token:
+            self.per_token[self.layers_read] = rows
+        self.layers_read += 1
+
+    def allocate(self, heads: int) -> None:
+        """Allocate all results at once: allocated between large temporaries, they fragment the heap by 25 MB per layer."""
+        self.mean = torch.empty(self.layers, heads, self.width)
+        count = self.rows.stop - self.rows.start if self.keep_per_token else 0
+        self.per_token = torch.empty(self.layers, heads, count, self.width)
+
+    def extend_rollout(self, mean: torch.Tensor) -> None:
+        """Multiply the rollout by a layer's mean attention (tokens, tokens), which is changed in place."""
         mean.diagonal().add_(1)
-        torch.matmul(mean, self.rollout, out=self.spare).div_(2)
-        self.rollout, self.spare = self.spare, self.rollout
-        return attended, None  # the layer would hold on to it while it goes on
+        torch.matmul(mean, self.rollout, out=self.buffer).div_(2)
+        self.rollout, self.buffer = self.buffer, self.rollout
 
 
-def read_attention(model: PreTrainedModel, ids: Sequence[int], rows: slice, each: bool) -> Maps:
-    """Attention of the tokens in `rows` of a text, as the model has it now: quantized, with adapters or without.
+def read_attention(model: PreTrainedModel, ids: Sequence[int], rows: slice, per_token: bool) -> AttentionMaps:
+    """Return the attention of the tokens in `rows`, with the model's weights as they are (quantized, adapters on or off).
 
-    One layer's maps are alive at a time.
+    Only one layer's full attention matrix is in memory at a time.
 
     Args:
-        model: a causal language model, in `eval()`.
-        ids: token ids of the text, to the last of `rows`.
-        rows: tokens whose attention is wanted.
-        each: keep it for each of them too, not only their mean.
+        model: a causal language model in `eval()` mode.
+        ids: token ids of the text, up to the last token of `rows`.
+        rows: tokens whose attention is returned.
+        per_token: return the attention of each of these tokens, not only their mean.
 
     Raises:
-        OnionError: the model has no layers with `self_attn` that tell their attention.
+        OnionError: the model does not return attention weights, or the weights fail the checks.
     """
-    layers = attending(model)
-    reader = Reader(rows, each, len(ids), len(layers), model.device)
-    usual = logits_of(model, ids, rows)
-    with eager(model), hooked(layers, reader):
-        logits = logits_of(model, ids, rows)
-    assert reader.read == len(layers)
-    checks = Checks(
+    layers = attention_layers(model)
+    reader = AttentionReader(rows, per_token, len(ids), len(layers), model.device)
+    default_logits = compute_logits(model, ids, rows)
+    with eager_attention(model), forward_hooks(layers, reader):
+        logits = compute_logits(model, ids, rows)
+    assert reader.layers_read == len(layers)
+    checks = MapChecks(
         row_sum_error=float(reader.row_sum_error),
         future=float(reader.future),
-        logit_difference=float((logits - usual).abs().max()),
-        logit_scale=float(usual.abs().max()),
+        logit_difference=float((logits - default_logits).abs().max()),
+        logit_scale=float(default_logits.abs().max()),
     )
     enforce(checks)
-    return Maps(reader.phrase, reader.tokens if each else None, reader.rollout[rows].cpu(), checks)
+    return AttentionMaps(reader.mean, reader.per_token if per_token else None, reader.rollout[rows].cpu(), checks)
 
 
-def enforce(checks: Checks) -> None:
-    """Refuse maps that are not those of the model's own pass.
+def enforce(checks: MapChecks) -> None:
+    """Reject attention maps that are not those of the model's own forward pass.
 
     Raises:
-        OnionError: rows do not sum to one, something is seen of the future, or the logits are others.
+        OnionError: rows do not sum to 1, later tokens receive attention, or the logits differ from the default pass.
     """
-    off = checks.logit_difference / checks.logit_scale
-    if not (checks.row_sum_error < ROW_SUM and checks.future == 0 and off < LOGITS):
+    valid = checks.row_sum_error < MAX_ROW_SUM_ERROR and checks.future == 0
+    if not (valid and checks.relative_logit_difference < MAX_LOGIT_DIFFERENCE):
         raise OnionError(
-            f"--model.base_model: its attention cannot be told (rows sum to 1 within {checks.row_sum_error:.0e}, up to"
-            f" {checks.future:.0e} goes to later tokens, logits are the usual ones within {off:.0e}); a value overflowed, or"
-            " the model is not causal: try --model.load_in none, or another model."
+            f"--model.base_model: the attention weights failed a check (row sums differ from 1 by up to"
+            f" {checks.row_sum_error:.0e}, later tokens receive up to {checks.future:.0e}, logits differ from those of the"
+            f" default attention by {checks.relative_logit_difference:.0e}): a value overflowed or the model is not causal;"
+            " try --model.load_in none, or give another model."
         )
 
 
-def logits_of(model: PreTrainedModel, ids: Sequence[int], rows: slice) -> torch.Tensor:
-    """Logits (tokens in `rows`, vocabulary), in float32."""
+def compute_logits(model: PreTrainedModel, ids: Sequence[int], rows: slice) -> torch.Tensor:
+    """Return the logits (tokens in `rows`, vocabulary) in float32."""
     with torch.inference_mode():
         hidden = model.get_decoder()(torch.tensor([ids], device=model.device), use_cache=False).last_hidden_state
         logits: torch.Tensor = model.get_output_embeddings()(hidden[0, rows])
     return logits.float()
 
 
-@contextmanager
-def eager(model: PreTrainedModel) -> Iterator[None]:
-    """The model's own eager attention, which tells its maps; the one it had comes back afterwards."""
-    usual = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)
-
-
-def attending(model: PreTrainedModel) -> list[torch.nn.Module]:
-    """The attention of each layer that has one."""
+def attention_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """Return the `self_attn` module of each layer that has one."""
     layers = getattr(model.get_decoder(), "layers", [])
     found = [layer.self_attn for layer in layers if hasattr(layer, "self_attn")]
     if not found:
-        raise OnionError(SILENT)
+        raise OnionError(NO_WEIGHTS)
     return found
 
 
 @contextmanager
-def hooked(layers: Sequence[torch.nn.Module], reader: Reader) -> Iterator[None]:
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Switch to eager attention, the only implementation that returns its weights, and back on exit."""
+    default = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(default)
+
+
+@contextmanager
+def forward_hooks(layers: Sequence[torch.nn.Module], reader: AttentionReader) -> Iterator[None]:
     handles = [layer.register_forward_hook(reader) for layer in layers]
     try:
         yield

@@ -1,7 +1,8 @@
-"""`attention.html`: one file that works offline, in which layer, head, system and token are chosen."""
+"""Renders a result as `attention.html`: one offline file with controls for system, layer, head and query token."""
 
 import base64
 import hashlib
+import html
 import importlib.resources
 import zlib
 from typing import Any
@@ -9,90 +10,101 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from onion_lightning.attention.phrase_attention import ROOM, AttentionAnswer, rounded
+from onion_lightning.attention.result import AttentionResult
 
-__all__ = ["render_attention"]
+__all__ = ["MAX_VALUES", "page_data", "render_iframe", "render_page"]
+
+MAX_VALUES = 3_000_000  # attention values that a page contains at most, one byte each before compression
 
 
-def render_attention(answer: AttentionAnswer) -> str:
-    """The page. Its text is data to its script, which never makes markup of it; it may ask for nothing.
+def render_page(result: AttentionResult) -> str:
+    """Return the page as one HTML file.
 
-    Attention is packed as 255 times its square root, so a share of 1% is told to 0.04 points; rollout, which is thousands
-    of times less, relative to its largest share but the first token's. Where all heads would take
-    too much room, those that rank last are left out of the text's colours; their figures stay.
+    The text is data to the page's script, which never parses it as markup, and the content security policy forbids every
+    request.
     """
     script = importlib.resources.files("onion_lightning.attention").joinpath("attention.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(loader=jinja2.PackageLoader("onion_lightning.attention", ""), autoescape=True)
     return environment.get_template("attention.html.jinja").render(
-        answer=answer,
+        result=result,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=page_data(answer),
-        gaps=len(answer.controls),
+        data=page_data(result),
     )
 
 
-def page_data(answer: AttentionAnswer) -> dict[str, Any]:
-    """What the script reads. `maps` is system, row, source, token; see `sources`."""
-    layers, heads, width = next(iter(answer.maps.values())).phrase.shape
-    room = ROOM // (len(answer.maps) * width) - layers - 2
-    kept = sorted(answer.ranking[:room])
-    packed = np.concatenate([sources(answer, name, kept).ravel() for name in answer.maps])
+def render_iframe(result: AttentionResult) -> str:
+    """Return the page inside a sandboxed iframe, for a notebook."""
+    page = html.escape(render_page(result), quote=True)
+    style = "width: 100%; height: 52rem; border: 0"
+    return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
+
+
+def page_data(result: AttentionResult) -> dict[str, Any]:
+    """Return the data of the page's script. `maps` is system, row, source, token; see `pack_system`."""
+    maps = result.maps[result.primary]
+    layers, heads, width = maps.mean.shape
+    kept = kept_heads(result)
+    packed = np.concatenate([pack_system(result, name, kept).ravel() for name in result.maps])
     return {
-        "pieces": pieces(answer),
-        "query": [answer.query.first, answer.query.stop],
-        "key": [answer.key.first, answer.key.stop],
-        "systems": list(answer.maps),
+        "pieces": text_pieces(result),
+        "query": [result.query.first, result.query.stop],
+        "key": [result.key.first, result.key.stop],
+        "systems": list(result.maps),
         "layers": layers,
         "heads": heads,
         "width": width,
-        "rows": 1 if next(iter(answer.maps.values())).each is None else 1 + answer.query.stop - answer.query.first,
-        "kept": [layer * heads + head for layer, head in kept],
-        "best": list(answer.ranking[0]),
-        "figures": {
-            name: {
-                kind: {key: rounded(value) for key, value in figures[name]._asdict().items()}
-                for kind, figures in (("heads", answer.heads), ("rollout", answer.rollout))
-            }
-            for name in answer.maps
+        "rows": 1 if maps.per_token is None else 1 + maps.per_token.shape[2],
+        "kept_heads": [layer * heads + head for layer, head in kept],
+        "best_head": list(result.ranking[0]),
+        "statistics": {
+            name: {"heads": result.heads[name].to_json(), "rollout": result.rollout[name].to_json()}
+            for name in result.maps
         },
-        "rollout": {name: [list(ends) for ends in rollout_ends(answer, name)] for name in answer.maps},
+        "rollout_scale": {name: [list(pair) for pair in rollout_scale(result, name)] for name in result.maps},
         "maps": base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
 
 
-def sources(answer: AttentionAnswer, system: str, kept: list[tuple[int, int]]) -> np.ndarray:
-    """A system's attention as bytes (rows, sources, tokens).
+def kept_heads(result: AttentionResult) -> list[tuple[int, int]]:
+    """Return the highest-ranked heads for whose attention maps the page has room, sorted by layer and head."""
+    layers, _, width = result.maps[result.primary].mean.shape
+    room = MAX_VALUES // (len(result.maps) * width) - layers - 2
+    return sorted(result.ranking[: max(room, 0)])
 
-    The rows are the phrase and, where they were kept, each of its tokens. The sources are the rollout, the mean of all
-    heads, the mean of each layer's heads, and the kept heads.
+
+def pack_system(result: AttentionResult, system: str, kept: list[tuple[int, int]]) -> np.ndarray:
+    """Return a system's attention as bytes (rows, sources, tokens).
+
+    The rows are the whole query and, if they were kept, each of its tokens. The sources are the rollout, the mean of all
+    heads, the mean of each layer's heads, and the kept heads. A share is stored as 255 times its square root, which
+    resolves a share of 1% to 0.04 percentage points. Rollout shares, which are thousands of times smaller, are stored
+    relative to the largest one other than the first token's.
     """
-    maps = answer.maps[system]
-    rows = [(maps.rollout.mean(0), maps.phrase)]
-    if maps.each is not None:
-        rows += [(maps.rollout[at], maps.each[:, :, at]) for at in range(maps.each.shape[2])]
-    layers, heads = [at for at, _ in kept], [at for _, at in kept]
-    made = []
-    for (rollout, row), (_, most) in zip(
-        rows, rollout_ends(answer, system), strict=True
-    ):  # row: (layers, heads, tokens)
-        means = row.mean(1)
-        parts = [rollout[None] / most, means.mean(0)[None], means, row[layers, heads]]
-        made.append(np.concatenate([part.numpy() for part in parts]))
-    return np.rint(255 * np.sqrt(np.clip(np.stack(made), 0, 1))).astype(np.uint8)
+    maps = result.maps[system]
+    rows = [(maps.rollout.mean(0), maps.mean)]
+    if maps.per_token is not None:
+        rows += [(maps.rollout[i], maps.per_token[:, :, i]) for i in range(maps.per_token.shape[2])]
+    layers, heads = [layer for layer, _ in kept], [head for _, head in kept]
+    packed = []
+    for (rollout, attention), (_, largest) in zip(rows, rollout_scale(result, system), strict=True):
+        layer_means = attention.mean(1)  # (layers, tokens)
+        parts = [rollout[None] / largest, layer_means.mean(0)[None], layer_means, attention[layers, heads]]
+        packed.append(np.concatenate([part.numpy() for part in parts]))
+    return np.rint(255 * np.sqrt(np.clip(np.stack(packed), 0, 1))).astype(np.uint8)
 
 
-def rollout_ends(answer: AttentionAnswer, system: str) -> list[tuple[float, float]]:
-    """For each row the first token's share of its rollout, and the largest of the others'."""
-    maps = answer.maps[system]
-    rows = [maps.rollout.mean(0)] + (list(maps.rollout) if maps.each is not None else [])
+def rollout_scale(result: AttentionResult, system: str) -> list[tuple[float, float]]:
+    """Return, for each row, the rollout share of the first token and the largest share of any other."""
+    maps = result.maps[system]
+    rows = [maps.rollout.mean(0)] + (list(maps.rollout) if maps.per_token is not None else [])
     return [(float(row[0]), float(row[1:].max()) or 1.0) for row in rows]
 
 
-def pieces(answer: AttentionAnswer) -> list[list[str]]:
-    """For each token the characters before it that no token has, and its own."""
-    found, done = [], 0
-    for token, word in zip(answer.tokens, answer.words, strict=True):
-        found.append([answer.text[done : max(token.start, done)], word])
-        done = max(done, token.end)
-    return found
+def text_pieces(result: AttentionResult) -> list[list[str]]:
+    """Return, for each token, the characters before it that belong to no token, and its own text."""
+    pieces, end = [], 0
+    for token, text in zip(result.tokens, result.token_texts, strict=True):
+        pieces.append([result.text[end : max(token.start, end)], text])
+        end = max(end, token.end)
+    return pieces

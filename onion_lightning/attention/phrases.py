@@ -1,4 +1,4 @@
-"""From a phrase to its place in a text, in characters and in tokens."""
+"""Tokenizes a text with character offsets, and finds the characters and tokens of a phrase in it."""
 
 import difflib
 import re
@@ -9,16 +9,14 @@ from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["Phrase", "Token", "covering", "find_phrase", "occurrences", "tokens_of_text"]
+__all__ = ["Phrase", "Token", "find_phrase", "occurrences", "overlapping_tokens", "token_texts", "tokenize"]
 
-STRAIGHT = str.maketrans("“”„‘’‚«»", '"""\'\'\'""')
-
-
-EDGES = ".,;:!?()“”\"‘’'"
+STRAIGHT_QUOTES = str.maketrans("“”„‘’‚«»", '"""\'\'\'""')
+PUNCTUATION = ".,;:!?()“”\"‘’'"
 
 
 class Token(NamedTuple):
-    """A token and its characters `text[start:end]`; the bytes of one character are tokens with the same characters."""
+    """A token and its characters `text[start:end]`. Tokens for the bytes of one character all have its offsets."""
 
     id: int
     start: int
@@ -26,14 +24,14 @@ class Token(NamedTuple):
 
 
 class Phrase(NamedTuple):
-    """An occurrence of a phrase.
+    """An occurrence of a phrase in a text.
 
     Attributes:
-        text: as it stands in the text.
-        start: first character.
-        end: character after the last.
-        first: first token that holds some of it.
-        stop: token after the last.
+        text: the phrase, as written in the text.
+        start: index of the first character.
+        end: index after the last character.
+        first: index of the first token that contains some of its characters.
+        stop: index after the last such token.
     """
 
     text: str
@@ -43,87 +41,111 @@ class Phrase(NamedTuple):
     stop: int
 
 
-def tokens_of_text(tokenizer: PreTrainedTokenizerBase, text: str, prompt: str = "") -> list[Token]:
-    """The tokens of a text as the model gets them: BOS where it was pretrained with one, prompt, text.
+def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, prompt: str = "") -> list[Token]:
+    """Return the tokens that the model receives: BOS if its tokenizer adds one, then the prompt, then the text.
 
     Args:
-        prompt: what the text continues. It is tokenized apart, as in training; characters count from its beginning.
+        prompt: text that precedes `text`. It is tokenized separately, as in training; offsets count from its beginning.
 
     Raises:
-        OnionError: the tokenizer does not tell offsets, or the text is empty.
+        OnionError: the text is empty, or the tokenizer does not return character offsets.
     """
     if not tokenizer.is_fast:
         raise OnionError(
-            "--model.base_model: its tokenizer cannot tell which characters a token covers; take another model."
+            "--model.base_model: the tokenizer does not return character offsets; give a model with a fast tokenizer."
         )
     if not text.strip():
-        raise OnionError("--text: is empty; give the text to look into.")
-    opening = [Token(i, 0, 0) for i in tokenizer("").input_ids if i == tokenizer.bos_token_id]
-    found: list[Token] = []
-    for part, shift in ((prompt, 0), (text, len(prompt))):
+        raise OnionError("--text: is empty; give a text that contains both phrases.")
+    tokens = [Token(i, 0, 0) for i in tokenizer("").input_ids if i == tokenizer.bos_token_id]
+    for part, offset in ((prompt, 0), (text, len(prompt))):
         encoded = tokenizer(
             part, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
         )
         spans = encoded["offset_mapping"]
-        found += [Token(i, a + shift, b + shift) for i, (a, b) in zip(encoded["input_ids"], spans, strict=True)]
-    return opening + found
+        tokens += [Token(i, a + offset, b + offset) for i, (a, b) in zip(encoded["input_ids"], spans, strict=True)]
+    return tokens
 
 
-def occurrences(text: str, phrase: str) -> list[int]:
-    """Where a phrase begins in a text, as written."""
-    return [match.start() for match in re.finditer(f"(?={re.escape(phrase)})", text)]
+def token_texts(tokenizer: PreTrainedTokenizerBase, text: str, tokens: Sequence[Token]) -> list[str]:
+    """Return each token's characters, without those that already belong to the token before it.
+
+    A token without characters, such as BOS, is represented by its vocabulary entry.
+    """
+    texts, previous_end = [], 0
+    for token in tokens:
+        if token.start == token.end:
+            texts.append(str(tokenizer.convert_ids_to_tokens(token.id)))
+        else:
+            texts.append(text[max(token.start, previous_end) : token.end])
+        previous_end = token.end
+    return texts
 
 
 def find_phrase(text: str, tokens: Sequence[Token], wanted: str, flag: str) -> Phrase:
-    """Find a phrase, its case and quotes as written.
+    """Find a phrase in a text. Case and quotation marks must match; white space around the phrase is ignored.
 
     Args:
         wanted: the phrase; `phrase#2` is its second occurrence.
-        flag: to name in errors.
+        flag: flag to name in error messages.
 
     Raises:
-        OnionError: it is empty, or does not occur so often; the nearest phrases are named.
+        OnionError: the phrase is empty, does not occur (the message suggests similar ones), or occurs less often.
     """
     phrase, number = wanted, 1
     match = re.fullmatch(r"(?s)(.+)#([0-9]{1,9})", wanted)
     if match and wanted not in text:
         phrase, number = match[1], int(match[2])
     if not phrase.strip():
-        raise OnionError(f"{flag} {phrase!r}: is empty; give a phrase of the text.")
-    places = occurrences(text, phrase)
-    if not places:
-        near = nearest(text, phrase)
-        others = f"; the nearest are {', '.join(near)}" if near else "; nothing is like it"
-        raise OnionError(f'{flag} "{phrase}": does not occur in the text, case and quotes as written{others}.')
-    if not 1 <= number <= len(places):
-        raise OnionError(f'{flag} "{wanted}": "{phrase}" occurs {len(places)} times; give #1 to #{len(places)}.')
-    start = places[number - 1] + len(phrase) - len(phrase.lstrip())  # white space around it is not asked about
+        raise OnionError(f"{flag} {phrase!r}: is empty; give a phrase from the text.")
+    starts = occurrences(text, phrase)
+    if not starts:
+        raise OnionError(f'{flag} "{phrase}": does not occur in the text{suggestion(text, phrase)}.')
+    if not 1 <= number <= len(starts):
+        count = "once" if len(starts) == 1 else f"{len(starts)} times"
+        raise OnionError(f'{flag} "{wanted}": "{phrase}" occurs {count}; give a number from #1 to #{len(starts)}.')
+    start = starts[number - 1] + len(phrase) - len(phrase.lstrip())
     phrase = phrase.strip()
     end = start + len(phrase)
-    inside = covering(tokens, start, end)
+    inside = overlapping_tokens(tokens, start, end)
     if not inside:
-        raise OnionError(f'{flag} "{phrase}": the tokenizer drops these characters; give a phrase of letters.')
+        raise OnionError(
+            f'{flag} "{phrase}": the tokenizer drops these characters; give a phrase that contains letters.'
+        )
     return Phrase(phrase, start, end, inside[0], inside[-1] + 1)
 
 
-def covering(tokens: Sequence[Token], start: int, end: int) -> list[int]:
-    """The tokens that hold some of the characters."""
-    return [at for at, token in enumerate(tokens) if token.start < end and token.end > start]
+def occurrences(text: str, phrase: str) -> list[int]:
+    """Return the index of every occurrence of a phrase, overlapping ones included."""
+    return [match.start() for match in re.finditer(f"(?={re.escape(phrase)})", text)]
 
 
-def nearest(text: str, phrase: str, count: int = 3) -> list[str]:
-    """Phrases of a text that are most like one, with case and curly quotes left out of account, each in quotes."""
+def overlapping_tokens(tokens: Sequence[Token], start: int, end: int) -> list[int]:
+    """Return the indices of the tokens that contain any of the characters `start` to `end - 1`."""
+    return [index for index, token in enumerate(tokens) if token.start < end and token.end > start]
+
+
+def suggestion(text: str, phrase: str) -> str:
+    """Return the part of an error message that names the most similar phrases of a text."""
+    similar = similar_phrases(text, phrase)
+    if not similar:
+        return ", and no similar phrase does; copy a phrase from the text"
+    return f"; case and quotation marks must match, and the most similar phrases are {', '.join(similar)}"
+
+
+def similar_phrases(text: str, phrase: str, count: int = 3) -> list[str]:
+    """Return the phrases of a text that are most similar to the given one, ignoring case and curly quotes, each quoted."""
     words = list(re.finditer(r"\S+", text))
     size = len(phrase.split())
-    found: dict[str, str] = {}
+    candidates: dict[str, str] = {}
     for length in range(max(size - 1, 1), size + 2):
-        for at in range(len(words) - length + 1):
-            piece = text[words[at].start() : words[at + length - 1].end()]
-            for form in (piece.strip(EDGES), piece):
-                found.setdefault(plain(form), form)
-    close = difflib.get_close_matches(plain(phrase), list(found), n=count, cutoff=0.5)
-    return [f'"{found[name]}"' for name in close]
+        for index in range(len(words) - length + 1):
+            piece = text[words[index].start() : words[index + length - 1].end()]
+            for form in (piece.strip(PUNCTUATION), piece):
+                candidates.setdefault(normalize(form), form)
+    close = difflib.get_close_matches(normalize(phrase), list(candidates), n=count, cutoff=0.5)
+    return [f'"{candidates[name]}"' for name in close]
 
 
-def plain(phrase: str) -> str:
-    return " ".join(phrase.translate(STRAIGHT).lower().split())
+def normalize(phrase: str) -> str:
+    """Return a phrase in lower case, with straight quotes and single spaces."""
+    return " ".join(phrase.translate(STRAIGHT_QUOTES).lower().split())

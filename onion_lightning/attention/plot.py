@@ -1,101 +1,125 @@
-"""`attention.png`: the layer by head map, and the text as the best head sees it."""
+"""Draws `attention.png`: a heatmap of layers and heads, and the text colored by the attention of the top-ranked head."""
 
 import io
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.figure
 import matplotlib.font_manager
 import numpy as np
 
-from onion_lightning.attention.phrase_attention import AttentionAnswer
+from onion_lightning.attention.result import AttentionResult
 
 __all__ = ["plot_attention"]
 
-COLUMNS = 64  # characters of a line
-SHOWN = 240  # tokens, at most: around the key and before the query
-HOT = "#e08a3c"
+COLUMNS = 64  # characters per line
+MAX_TOKENS = 240  # longer texts are cut to the tokens around the key and before the end of the query
+ORANGE = "#e08a3c"
 
 
-def plot_attention(answer: AttentionAnswer) -> bytes:
-    """A PNG of both."""
-    layer, head = answer.ranking[0]
-    figures = answer.heads[answer.shown]
+class Word(NamedTuple):
+    """Where the text of a token is drawn."""
+
+    token: int
+    line: int
+    column: int
+    text: str
+
+
+def plot_attention(result: AttentionResult) -> bytes:
+    """Return the plot as a PNG."""
     figure = matplotlib.figure.Figure(figsize=(12, 6.5), layout="constrained", dpi=120)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.7])
-    image = left.imshow(100 * figures.key, cmap="Oranges", aspect="auto", vmin=0)
-    left.plot(head, layer, "s", markersize=9, markerfacecolor="none", markeredgecolor="black")
-    left.set_xlabel("head")
-    left.set_ylabel("layer")
-    left.set_title(f"Attention to the key, {answer.shown} model", fontsize=11)
-    figure.colorbar(image, ax=left, label="% of the query's attention")
-    draw_text(right, answer, answer.maps[answer.shown].phrase[layer, head].numpy())
-    right.set_title(f"Layer {layer}, head {head}: {100 * figures.key[layer, head]:.1f}% to the key", fontsize=11)
-    asked, given = (textwrap.shorten(one.text, 45, placeholder=" …") for one in (answer.query, answer.key))
-    figure.suptitle(printable(f"“{asked}” → “{given}”"), parse_math=False)
+    draw_heatmap(left, result)
+    draw_text(right, result)
+    query, key = (textwrap.shorten(phrase.text, 45, placeholder=" …") for phrase in (result.query, result.key))
+    figure.suptitle(printable(f"Attention from “{query}” to “{key}”"), parse_math=False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
-def draw_text(axis: Any, answer: AttentionAnswer, attention: np.ndarray) -> None:
-    """The text around both phrases, each token on a ground as dark as the attention it gets; the first token has none."""
-    most = attention[1:].max(initial=0) or 1.0
-    colours = matplotlib.colors.LinearSegmentedColormap.from_list("hot", ["white", HOT])
-    last = 0
-    for at, line, column, word in lay_out(answer):
-        share = attention[at] / most if at > 0 else 0.0
-        inside = answer.query.first <= at < answer.query.stop or answer.key.first <= at < answer.key.stop
+def draw_heatmap(axis: Any, result: AttentionResult) -> None:
+    """Draw the key share of every head, and mark the top-ranked one."""
+    layer, head = result.ranking[0]
+    image = axis.imshow(100 * result.heads[result.primary].key_share, cmap="Oranges", aspect="auto", vmin=0)
+    axis.plot(head, layer, "s", markersize=9, markerfacecolor="none", markeredgecolor="black")
+    axis.set_xlabel("head")
+    axis.set_ylabel("layer")
+    axis.set_title(f"Attention to the key ({result.primary} model)", fontsize=11)
+    axis.figure.colorbar(image, ax=axis, label="% of the query's attention")
+
+
+def draw_text(axis: Any, result: AttentionResult) -> None:
+    """Draw the text around both phrases, with the attention of the top-ranked head as background color.
+
+    The first token, the attention sink, has no background.
+    """
+    layer, head = result.ranking[0]
+    attention = result.maps[result.primary].mean[layer, head].numpy()
+    largest = attention[1:].max(initial=0) or 1.0
+    colors = matplotlib.colors.LinearSegmentedColormap.from_list("white to orange", ["white", ORANGE])
+    last_line = 0
+    for token, line, column, text in layout(result):
+        share = attention[token] / largest if token > 0 else 0.0
         axis.text(
             column,
             -line,
-            word,
+            text,
             family="DejaVu Sans Mono",
             fontsize=11,
-            weight="bold" if inside else "normal",
+            weight="bold" if in_phrase(result, token) else "normal",
             parse_math=False,
-            bbox={"facecolor": colours(np.sqrt(share)), "edgecolor": "none", "pad": 1},
+            bbox={"facecolor": colors(np.sqrt(share)), "edgecolor": "none", "pad": 1},
         )
-        last = line
+        last_line = line
     axis.set_xlim(0, COLUMNS + 2)
-    axis.set_ylim(-max(last, 16) - 1, 1)
+    axis.set_ylim(-max(last_line, 16) - 1, 1)
     axis.set_axis_off()
+    share = 100 * result.heads[result.primary].key_share[layer, head]
+    axis.set_title(f"Layer {layer}, head {head}: {share:.1f}% of the query's attention goes to the key", fontsize=11)
 
 
-def lay_out(answer: AttentionAnswer) -> Iterator[tuple[int, int, int, str]]:
-    """For each token shown its index, line, column and characters."""
+def in_phrase(result: AttentionResult, token: int) -> bool:
+    return any(phrase.first <= token < phrase.stop for phrase in (result.query, result.key))
+
+
+def layout(result: AttentionResult) -> Iterator[Word]:
+    """Wrap the visible tokens into lines; an empty line marks a gap between them."""
     line = column = 0
-    before = -1
-    for at in chosen(answer):
-        if at != before + 1:
+    previous = -1
+    for token in visible_tokens(result):
+        if token != previous + 1:
             line, column = line + 2, 0
-        before = at
-        raw = answer.words[at]
-        word = printable(" ".join(raw.split()))
-        column += 1 if raw[:1].isspace() or (at and spaced(answer, at)) else 0
-        if column + len(word) > COLUMNS:
+        previous = token
+        raw = result.token_texts[token]
+        text = printable(" ".join(raw.split()))
+        column += 1 if raw[:1].isspace() or (token and follows_white_space(result, token)) else 0
+        if column + len(text) > COLUMNS:
             line, column = line + 1, 0
-        if word:
-            yield at, line, column, word
-        column += len(word)
+        if text:
+            yield Word(token, line, column, text)
+        column += len(text)
 
 
-def spaced(answer: AttentionAnswer, at: int) -> bool:
-    """Whether white space that no token has stands before a token."""
-    return answer.tokens[at].start > answer.tokens[at - 1].end
+def follows_white_space(result: AttentionResult, token: int) -> bool:
+    """Return whether there are characters before a token that belong to no token."""
+    return result.tokens[token].start > result.tokens[token - 1].end
 
 
-def chosen(answer: AttentionAnswer) -> list[int]:
-    """All tokens to the query's last, or in a long text those around the key and those before the query's end."""
-    stop = answer.query.stop
-    near_key = range(max(0, answer.key.first - SHOWN // 6), min(stop, answer.key.stop + SHOWN // 6))
-    near_query = range(max(0, stop - SHOWN // 2), stop)
-    return list(range(stop)) if stop <= SHOWN else sorted({0, *near_key, *near_query})[: SHOWN * 2]
+def visible_tokens(result: AttentionResult) -> list[int]:
+    """Return the tokens up to the end of the query; of a long text, those around the key and before the query's end."""
+    stop = result.query.stop
+    if stop <= MAX_TOKENS:
+        return list(range(stop))
+    around_key = range(max(0, result.key.first - MAX_TOKENS // 6), min(stop, result.key.stop + MAX_TOKENS // 6))
+    before_end = range(max(0, stop - MAX_TOKENS // 2), stop)
+    return sorted({0, *around_key, *before_end})[: MAX_TOKENS * 2]
 
 
 def printable(text: str) -> str:
-    """A text with a box for what the font does not have, such as emoji."""
+    """Replace characters that the font does not have, such as emoji, with a box."""
     font = matplotlib.font_manager.get_font(matplotlib.font_manager.findfont("DejaVu Sans Mono"))
     return "".join(c if font.get_char_index(ord(c)) else "□" for c in text)

@@ -1,0 +1,125 @@
+"""The `attend` subcommand on the tiny model: where the text comes from, what is written, and what is rejected."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.attention.conftest import KEY, QUERY, TEXT
+from tests.conftest import ranks
+
+PHRASES = ("--query", QUERY, "--key", KEY)
+
+
+@pytest.fixture
+def attended(run, tmp_path):
+    """Run the command on the base model, and return the content of attention.json."""
+
+    def command(*words):
+        folder = tmp_path / "results"
+        run("attend", *words, "--output", str(folder), "--overwrite", "true")
+        assert (folder / "attention.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "attention.html").read_text().startswith("<!doctype html>")
+        return json.loads((folder / "attention.json").read_text())
+
+    return command
+
+
+def test_adapters_trained_on_two_ranks_are_measured(flags, shell, run, tmp_path):
+    done = shell(flags("fit", "--trainer.max_steps", "2", "--samples.count", "0", *ranks(2)))
+    assert done.returncode == 0, done.stderr
+    words = ("--ckpt_path", str(tmp_path / "run/last.ckpt"), "--text", TEXT, *PHRASES)
+    run("attend", *words, "--output", str(tmp_path / "a"))
+    content = json.loads((tmp_path / "a/attention.json").read_text())
+    assert set(content["systems"]) == {"base", "tuned"}
+    assert any(np.ravel(content["tuned_minus_base"]["key"]) != 0)
+
+
+def test_without_a_checkpoint_only_the_base_model_is_measured(attended, capsys):
+    content = attended("--text", TEXT, *PHRASES)
+    assert list(content["systems"]) == ["base"]
+    assert "tuned_minus_base" not in content
+    assert content["query"] | {"first": 0, "stop": 0} == {
+        "text": "Eggville",
+        "start": TEXT.rindex("Eggville"),
+        "end": TEXT.rindex("Eggville") + 8,
+        "first": 0,
+        "stop": 0,
+    }
+    assert np.shape(content["systems"]["base"]["key"]) == (2, 4)
+    assert set(content["systems"]["base"]) == {"key", "first_token", "control_mean", "control_std", "z", "rollout"}
+    assert len(content["ranking"]) == 8
+    printed = capsys.readouterr().err
+    assert "from “Eggville” to “town council”" in printed
+    assert "attention.html" in printed
+
+
+def test_a_config_for_eight_gpus_runs_on_a_machine_without_one(attended):
+    gpus = ("--trainer.accelerator", "gpu", "--trainer.devices", "8", "--trainer.strategy", "ddp")
+    content = attended("--text", TEXT, *PHRASES, *gpus, "--trainer.precision", "16-mixed")
+    assert content["checks"]["base"]["future"] == 0.0
+
+
+def test_the_text_can_come_from_a_file_or_be_written_for_a_headline(attended, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("\ufeff" + TEXT + "\n", encoding="utf-8")
+    content = attended("--text_file", str(file), *PHRASES)
+    assert content["text"] == TEXT
+    content = attended("--headline", "Egg Declares War", "--query", "Article", "--key", "Egg Declares")
+    assert content["text"].startswith("### Headline: Egg Declares War\n### Article:\n")
+    assert len(content["text"]) > len("### Headline: Egg Declares War\n### Article:\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "received none of them; give exactly one"),
+        (("--text", TEXT, "--headline", "Egg"), "received --text and --headline; give exactly one"),
+        (("--text_file", "/nowhere/text.txt"), "cannot be read (No such file or directory)"),
+        (("--headline", "  "), "--headline: is empty"),
+        (("--text", ""), "--text: is empty"),
+        (("--text", "caf\udce9"), "--text: contains bytes that are not UTF-8"),
+        (("--text_file", "~nobody-here/text.txt"), "cannot be read"),
+        (("--text", TEXT, "--output", "~nobody-here/a"), "--output ~nobody-here/a: cannot be written"),
+        (("--text", TEXT, "--output", "a" * 300), "cannot be written (File name too long)"),
+    ],
+)
+def test_a_missing_or_ambiguous_text_or_an_unusable_path_is_rejected(refused, words, message):
+    assert message in refused("attend", *words, *PHRASES)
+
+
+def test_existing_results_are_not_replaced_by_default(run, refused, tmp_path):
+    folder = str(tmp_path / "results")
+    run("attend", "--text", TEXT, *PHRASES, "--output", folder)
+    assert "attention.html" in refused("attend", "--text", TEXT, *PHRASES, "--output", folder)
+
+
+def test_a_folder_in_place_of_a_file_is_rejected_before_anything_is_written(refused, tmp_path):
+    (tmp_path / "results" / "attention.json").mkdir(parents=True)
+    words = ("--text", TEXT, *PHRASES, "--output", str(tmp_path / "results"), "--overwrite", "true")
+    assert "its attention.json is a folder" in refused("attend", *words)
+    assert [file.name for file in (tmp_path / "results").iterdir()] == ["attention.json"]
+
+
+def test_a_command_without_a_query_names_the_missing_flag(refused):
+    assert "query" in refused("attend", "--text", TEXT, "--key", "egg")
+
+
+def test_attend_is_listed_in_the_help(shell):
+    printed = shell(["--help"]).stdout
+    assert re.search(r"attend\s+Measure how strongly one phrase of a text attends", printed)
+
+
+def test_the_page_and_the_plot_are_logged_to_wandb(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = json.dumps(
+        {
+            "class_path": "lightning.pytorch.loggers.WandbLogger",
+            "init_args": {"offline": True, "save_dir": str(tmp_path)},
+        }
+    )
+    run("attend", "--text", TEXT, *PHRASES, "--output", str(tmp_path / "a"), "--trainer.logger", logger)
+    media = [file.name for file in (tmp_path / "wandb").rglob("*") if file.is_file() and "attention" in str(file)]
+    assert any(name.endswith(".html") for name in media)
+    assert any(name.endswith(".png") for name in media)
