@@ -5,8 +5,8 @@ LightningCLI reads a command's flags and `--help` text from the function's signa
 
 import lightning.pytorch as pl
 
-from onion_lightning.attention import command as attention
-from onion_lightning.evaluation import command as evaluation
+from onion_lightning.attention.command import run_attend
+from onion_lightning.evaluation.command import evaluate as run_evaluate
 from onion_lightning.training.session import Session
 
 __all__ = ["COMMANDS", "SESSION_COMMANDS", "OnionSession", "OnionTrainer"]
@@ -15,13 +15,13 @@ __all__ = ["COMMANDS", "SESSION_COMMANDS", "OnionSession", "OnionTrainer"]
 class TrainerCommands:
     """Commands that run on a Trainer, which is their first argument."""
 
-    evaluate = evaluation.evaluate
+    evaluate = run_evaluate
 
 
 class SessionCommands:
     """Commands that run on a `Session` instead. No Trainer is built, so any config works on any machine."""
 
-    attend = attention.run_attend
+    attend = run_attend
 
 
 class OnionTrainer(TrainerCommands, SessionCommands, pl.Trainer):

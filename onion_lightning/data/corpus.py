@@ -16,6 +16,7 @@ from onion_lightning.data.cleaning import CHANGES, clean_row, headline_key
 from onion_lightning.data.reading import Columns, RawRow
 from onion_lightning.data.sources import read_source
 from onion_lightning.errors import OnionError
+from onion_lightning.private_api import dataset_fingerprint
 
 __all__ = ["DROP_REASONS", "SPLITS", "Corpus", "column_values", "load_corpus", "split_of"]
 
@@ -96,7 +97,7 @@ def clean_rows(rows: datasets.Dataset, min_words: int) -> datasets.Dataset:
         The rows with `problem` (the reason to drop the row, or ""), `changes` (a bit mask in the order of `CHANGES`) and
         a 64-bit key for the headline and for the article.
     """
-    key = hashlib.sha256(f"{rows._fingerprint} {CLEANER} {min_words}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{dataset_fingerprint(rows)} {CLEANER} {min_words}".encode()).hexdigest()[:16]
     types = {"headline": "string", "article": "string", "problem": "string"} | dict.fromkeys(KEYS, "int64")
     features = datasets.Features({name: datasets.Value(dtype) for name, dtype in types.items()})
     work = partial(clean_batch, min_words=min_words)

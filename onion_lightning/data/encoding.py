@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from onion_lightning.data.corpus import Corpus, column_values
 from onion_lightning.data.prompt import Example, Overflow, encode_examples, encode_prompt
 from onion_lightning.errors import OnionError
+from onion_lightning.private_api import dataset_fingerprint
 
 __all__ = ["CorpusReport", "Encoded", "TokenCounts", "encode_corpus"]
 
@@ -116,7 +117,7 @@ def encode_split(
         batched=True,
         remove_columns=rows.column_names,
         features=FEATURES,
-        new_fingerprint=cache_key(rows._fingerprint, tokenizer, max_length, overflow),
+        new_fingerprint=cache_key(dataset_fingerprint(rows), tokenizer, max_length, overflow),
     )
 
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from onion_lightning.errors import OnionError
 from onion_lightning.pretrained.source import locate, unavailable
+from onion_lightning.private_api import cpu_has_bfloat16
 
 __all__ = ["LoadIn", "compute_dtype", "has_bfloat16", "load_model", "use_fast_8bit"]
 
@@ -23,7 +24,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device supports bfloat16 in hardware; a CPU that emulates it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return cpu_has_bfloat16()
 
 
 def compute_dtype(device: torch.device, load_in: LoadIn) -> torch.dtype:

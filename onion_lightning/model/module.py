@@ -14,7 +14,6 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from onion_lightning.data.collate import Batch, HeadlineBatch
-from onion_lightning.private_api import attached_trainer
 from onion_lightning.model.adapters import (
     ADAPTER_FLAGS,
     check_adapter_flags,
@@ -36,6 +35,7 @@ from onion_lightning.model.optimizer_step import (
 )
 from onion_lightning.model.seeding import mix_seed
 from onion_lightning.pretrained.source import architecture, load_tokenizer
+from onion_lightning.private_api import attached_trainer
 
 __all__ = ["OnionModule"]
 

@@ -7,8 +7,8 @@ import torch
 from scipy.special import logsumexp
 
 from onion_lightning.evaluation.evaluator import completion_losses
+from tests.conftest import module
 from tests.evaluation.conftest import SMALL
-from tests.model.test_module import module
 
 
 def test_completion_losses_match_the_logits_of_the_model(tiny_base):
