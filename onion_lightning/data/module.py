@@ -26,8 +26,8 @@ class OnionDataModule(pl.LightningDataModule):
 
     Args:
         path: CSV, TSV, JSONL or Parquet file, directory of such files, Hugging Face dataset ID, or kaggle:OWNER/NAME.
-        headline_column: name of the headline column; by default, title or headline in any case.
-        article_column: name of the article column; by default, content, article, text or body in any case.
+        headline_column: name of the headline column; by default, title or headline (case-insensitive).
+        article_column: name of the article column; by default, content, article, text or body (case-insensitive).
         min_words: minimum number of words in an article; shorter articles are dropped.
         val_fraction: fraction of headlines in the validation split, selected by a hash of the headline.
         test_fraction: fraction of headlines in the test split, selected by a hash of the headline.
