@@ -1,7 +1,36 @@
-"""Fine-tune Llama-2 7B on headlines and articles, and write satirical news for new headlines.
+"""Fine-tune Llama-2 7B on headlines and articles, and write satirical news articles for new headlines.
 
-The command is ``python -m onion_lightning``; the parts are imported by name (``onion_lightning.model.module.OnionModule``).
-Importing this package imports nothing heavy.
+The command is `python -m onion_lightning` or `onion-lightning`. The names in `__all__` are imported when they are first used:
+importing the package alone does not import torch.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onion_lightning.attention.phrase_attention import attend
+    from onion_lightning.data.module import OnionDataModule
+    from onion_lightning.model.decoding import Decoding, write_articles
+    from onion_lightning.model.module import OnionModule
+
+__all__ = ["Decoding", "OnionDataModule", "OnionModule", "attend", "write_articles"]
+
 __version__ = "0.1.0"
+
+MODULES = {
+    "Decoding": "onion_lightning.model.decoding",
+    "OnionDataModule": "onion_lightning.data.module",
+    "OnionModule": "onion_lightning.model.module",
+    "attend": "onion_lightning.attention.phrase_attention",
+    "write_articles": "onion_lightning.model.decoding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return getattr(import_module(MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,11 +1,11 @@
-"""``python -m onion_lightning fit|validate|test|predict|evaluate|attend --config configs/cpu.yaml``."""
+"""Entry point of `python -m onion_lightning` and `onion-lightning`."""
 
 import logging
 import sys
 
 
 def run() -> int:
-    # On a CPU with bfloat16, bitsandbytes warns at import of a package that makes 4 bit faster there; the demo is in 8 bit.
+    # On a CPU with bfloat16, bitsandbytes recommends a package that speeds up 4 bit whenever it is imported.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from onion_lightning.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What can go wrong on the user's side, and how a run is asked to stop."""
+"""Errors that are reported to the user in one sentence, and the exception that a signal raises."""
 
 import re
 
@@ -17,7 +17,7 @@ class NonFiniteError(OnionError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an ``Exception``: nothing between the handler and the command may swallow it.
+    """SIGINT or SIGTERM was received. Not an `Exception`, so that no handler between the signal and the command catches it.
 
     Args:
         signum: the signal; the command exits with status 128 + signum.
@@ -29,28 +29,28 @@ class Interrupted(BaseException):
 
 
 def check_range(flag: str, value: object, good: bool, accepted: str) -> None:
-    """Refuse a value that is out of range.
+    """Raise an error for a value that is out of range.
 
     Args:
         flag: the full flag, such as `--model.lora_rank`.
-        value: what was given.
-        good: whether it is in range.
+        value: the value that was given.
+        good: whether the value is in range.
         accepted: the range in words, such as "at least 1".
 
     Raises:
-        OnionError: it is not.
+        OnionError: `good` is false.
     """
     if not good:
         raise OnionError(f"{flag} {value}: must be {accepted}.")
 
 
 def sentence(error: Exception) -> str:
-    """A library's error about the configuration as one line, without its usage dump."""
+    """Return a library's error about the configuration as one line, without its usage text."""
     text = str(error)
     text = re.sub(r"(?s)\n\s*(For details of accepted options|Subtypes|Given value type).*", "", text)
     return " ".join(text.split())
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be read or written: the system's words where there are some."""
+    """Return why a file cannot be read or written, in the operating system's words if there are any."""
     return getattr(error, "strerror", None) or str(error).rstrip(".")

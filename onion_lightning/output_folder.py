@@ -1,4 +1,4 @@
-"""A folder of results: never replaced unasked, and written whole or not at all."""
+"""Output folders: an earlier result is replaced only on request, and files are written all together or not at all."""
 
 import os
 import shutil
@@ -11,10 +11,15 @@ __all__ = ["check_folder", "write_folder"]
 
 
 def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
-    """The folder that `--output` means. Asked before the work is done: it is not made yet.
+    """Check that files can be written to a folder. Called before the work starts; does not create the folder.
+
+    Args:
+        output: the value of `--output`.
+        names: names of the files to write.
+        overwrite: whether to replace files of an earlier run.
 
     Raises:
-        OnionError: it holds older results, or it cannot be.
+        OnionError: the folder contains an earlier result, or cannot be created or written to.
     """
     try:
         folder = Path(output).expanduser()
@@ -23,23 +28,25 @@ def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
         found = [name for name in names if (folder / name).exists()]
         nearest = next(place for place in (folder, *folder.resolve().parents) if place.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise OnionError(f"--output {output}: {nearest} cannot be written; give another folder.")
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user or a link that leads nowhere
+            raise OnionError(f"--output {output}: {nearest} is not writable; give another folder.")
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user, or a symlink loop
         raise unwritable(output, error) from error
     if found and not overwrite:
-        raise OnionError(f"--output {output}: holds an earlier {found[0]}; give another folder, or --overwrite true.")
+        raise OnionError(
+            f"--output {output}: contains an earlier {found[0]}; give another folder, or set --overwrite true."
+        )
     if folders := [name for name in found if (folder / name).is_dir()]:
-        raise OnionError(f"--output {output}: its {folders[0]} is a folder; give another one.")
+        raise OnionError(f"--output {output}: its {folders[0]} is a folder; give another folder.")
     return folder
 
 
 def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write files, all of them or none.
+    """Write all files, or none of them.
 
     Raises:
-        OnionError: the folder cannot be written.
+        OnionError: the folder cannot be written to.
     """
-    part = folder / f".{os.getpid()}.part"  # inside: the folder may be a file system of its own
+    part = folder / f".{os.getpid()}.part"  # inside the folder, which may be a file system of its own
     try:
         part.mkdir(parents=True)
         for name, content in files.items():

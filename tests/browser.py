@@ -11,7 +11,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 @contextmanager
 def chromium(dark: bool = False, width: int = 1280, height: int = 900) -> Iterator[Chrome]:
-    """A browser of its own, that records its console and every request it makes."""
+    """Start a browser that records its console and every request."""
     options = ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={width},{height}"):
@@ -27,14 +27,14 @@ def chromium(dark: bool = False, width: int = 1280, height: int = 900) -> Iterat
 
 
 def requests(browser: Chrome) -> list[str]:
-    """The addresses that were asked for, data: left out."""
+    """Return the requested URLs, without `data:` ones."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [url for url in urls if not url.startswith("data:")]
 
 
 def complaints(browser: Chrome) -> list[str]:
-    """What the console holds."""
+    """Return the messages in the console."""
     return [entry["message"] for entry in browser.get_log("browser")]
 
 

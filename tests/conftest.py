@@ -1,11 +1,11 @@
-"""Fixtures: a tiny Llama with a tiny SentencePiece tokenizer, saved as a directory, and a small corpus.
+"""Fixtures and helpers: a tiny Llama with a tiny SentencePiece tokenizer, saved as a directory, and a small corpus.
 
-The production path (`from_pretrained`, bitsandbytes, the command) runs on them; nothing of ours is mocked.
+The tests run production code on them (`from_pretrained`, bitsandbytes, whole commands) and mock none of this project's code.
 """
 
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # transformers reads it on import
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests fork
 os.environ.pop("WANDB_API_KEY", None)
 
@@ -14,13 +14,18 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentencepiece
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+if TYPE_CHECKING:  # the package is imported inside the tests, where warnings are errors
+    from onion_lightning.data.collate import Batch
+    from onion_lightning.model.module import OnionModule
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "onion_lightning" / "data" / "sample" / "onion_sample.csv"
@@ -43,7 +48,7 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def save_tiny_base(folder: Path) -> None:
-    """A Llama of two layers with random weights, and a SentencePiece model of 600 pieces, as a directory."""
+    """Save a Llama of two layers with random weights, and a SentencePiece tokenizer of 600 pieces, as a directory."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(row["Content"] for row in sample_rows()),
@@ -82,7 +87,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """43 short articles of very unequal length."""
+    """Return a CSV file of 43 short articles whose lengths vary widely."""
     file = tmp_path_factory.mktemp("corpus") / "corpus.csv"
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -97,7 +102,7 @@ Flags = Callable[..., list[str]]
 
 @pytest.fixture
 def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
-    """Builds a command line for the tiny model: `flags("fit", "--trainer.max_steps", "3")`."""
+    """Return a function that builds a command line for the tiny model: `flags("fit", "--trainer.max_steps", "3")`."""
 
     def build(command: str, *more: str) -> list[str]:
         line = [command, "--model.base_model", str(tiny_base), "--checkpoint.dirpath", str(tmp_path / "run")]
@@ -116,7 +121,7 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
 
 @pytest.fixture
 def run(flags: Flags) -> Callable[..., Path]:
-    """Runs a command on the tiny model in this process, and expects it to succeed."""
+    """Return a function that runs a command on the tiny model in this process and asserts that it succeeds."""
     from onion_lightning.cli.main import main
 
     def command(*words: str) -> None:
@@ -127,7 +132,7 @@ def run(flags: Flags) -> Callable[..., Path]:
 
 @pytest.fixture
 def refused(flags: Flags, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must fail, and returns its one sentence."""
+    """Return a function that runs a command, asserts that it fails with one sentence, and returns that sentence."""
     from onion_lightning.cli.main import main
 
     def command(*words: str) -> str:
@@ -145,7 +150,7 @@ def refused(flags: Flags, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
 
 @pytest.fixture
 def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command in a process of its own."""
+    """Return a function that runs a command in a separate process."""
 
     def command(words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -161,27 +166,52 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
     return command
 
 
+def module(tiny_base: Path, **more: Any) -> "OnionModule":
+    """Return an `OnionModule` on the tiny model, with its weights loaded."""
+    from onion_lightning.model.module import OnionModule
+
+    made = OnionModule(**({"base_model": str(tiny_base), "seed": 1, "lora_dropout": 0.0} | more))
+    made.configure_model()
+    return made
+
+
+SHORT, LONG = "An egg wins again.", "A very much longer article about nothing at all, officials said."
+
+
+def batch(made: "OnionModule", articles: Sequence[str] = (SHORT, LONG)) -> "Batch":
+    """Return a micro-batch of articles, all with the same headline."""
+    from onion_lightning.data.collate import collate
+    from onion_lightning.data.prompt import encode_examples
+    from onion_lightning.data.sampler import MicroBatch
+
+    rows = encode_examples(made.tokenizer, ["Egg Wins"] * len(articles), list(articles), 200, "cut")
+    supervised = sum(len(row.input_ids) - row.prompt_length for row in rows)
+    ids = [row.input_ids for row in rows]
+    micro = MicroBatch(tuple(range(len(rows))), supervised, sum(map(len, ids)), 0)
+    return collate(ids, [row.prompt_length for row in rows], micro)
+
+
 def adapters(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The adapter weights of a checkpoint."""
+    """Return the adapter weights in a checkpoint."""
     return dict(torch.load(checkpoint, weights_only=True)["state_dict"])
 
 
 def records(file: Path) -> list[dict]:
-    """The records of an articles file."""
+    """Return the records of an articles file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def curve(folder: Path, name: str = "train/loss") -> dict[int, float]:
-    """A column of a run's metrics.csv, by step."""
+    """Return a column of metrics.csv in a run's folder, by step."""
     with (folder / "metrics.csv").open(newline="") as stream:
         return {int(row["step"]): float(row[name]) for row in csv.DictReader(stream) if row.get(name)}
 
 
 def metrics_lines(folder: Path) -> list[str]:
-    """The lines of a run's metrics.csv."""
+    """Return the lines of metrics.csv in a run's folder."""
     return (folder / "metrics.csv").read_text().splitlines()
 
 
 def ranks(count: int) -> tuple[str, ...]:
-    """Flags for so many processes."""
+    """Return the flags for DDP with this number of processes."""
     return ("--trainer.devices", str(count), "--trainer.strategy", "ddp")

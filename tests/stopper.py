@@ -1,4 +1,4 @@
-"""A callback for the command line that stops a run from inside: `--trainer.callbacks+=tests.stopper.StopAt`."""
+"""Callbacks that disturb a run from inside: `--trainer.callbacks+=tests.stopper.StopAt`."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ import psutil
 
 
 class StopAt(pl.Callback):
-    """Sends this process a signal in the middle of the micro-batch that follows an optimizer step.
+    """Sends this process a signal during the micro-batch after an optimizer step.
 
     Args:
         step: the optimizer step.
         signum: the signal.
-        rank: the rank that gets it.
+        rank: the rank that receives it.
     """
 
     def __init__(self, step: int, signum: int = int(signal.SIGINT), rank: int = 0) -> None:
@@ -29,7 +29,7 @@ class StopAt(pl.Callback):
 
 
 class KillWandb(pl.Callback):
-    """Kills W&B's own process after the second step."""
+    """Kills W&B's process after the second step."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         if trainer.global_step == 2:
@@ -40,7 +40,7 @@ class KillWandb(pl.Callback):
 
 
 class CrashAt(pl.Callback):
-    """Raises in the middle of the accumulation window that follows an optimizer step.
+    """Raises an error inside the accumulation window after an optimizer step.
 
     Args:
         step: the optimizer step.

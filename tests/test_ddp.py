@@ -1,4 +1,4 @@
-"""Several ranks on the CPU with gloo, in processes of their own, 8-bit base included."""
+"""Several ranks on the CPU with gloo, each a process, with an 8-bit base."""
 
 import csv
 import os
@@ -14,7 +14,7 @@ from tests.conftest import ROOT, adapters, curve, ranks, records
 HEADLINES = '["Egg Wins", "A Longer Headline Of Many Words", "Third", "Fourth One Here", "Fifth"]'
 
 
-def test_two_ranks_train_what_one_does_and_validate_the_same(run, flags, shell, tmp_path):
+def test_two_ranks_train_and_validate_like_one(run, flags, shell, tmp_path):
     exact = ("--model.load_in", "none", "--model.lora_dropout", "0", "--trainer.max_steps", "10")
     run("fit", *exact, "--data.batch_size", "8")
     done = shell(
@@ -29,7 +29,7 @@ def test_two_ranks_train_what_one_does_and_validate_the_same(run, flags, shell, 
 
 
 @pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.fault) for n in (3, 8))])
-def test_more_ranks_validate_and_write_the_same_in_8_bit(run, flags, shell, tmp_path, count):
+def test_any_number_of_ranks_validates_and_predicts_the_same_in_8_bit(run, flags, shell, tmp_path, count):
     run("fit", "--trainer.max_epochs", "1")
     validation = curve(tmp_path / "run", "val/loss").popitem()[1]
     checkpoint = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
@@ -62,7 +62,7 @@ def test_torchrun_runs_the_command(flags, tmp_path):
 
 
 @pytest.mark.fault
-def test_bad_input_under_ddp_is_said_once(flags, shell):
+def test_bad_input_under_ddp_is_reported_once(flags, shell):
     done = shell(flags("fit", "--data.path", "nowhere.csv", *ranks(2)))
     assert done.returncode == 1
     assert done.stderr.count("error:") == 1

@@ -1,4 +1,4 @@
-"""Runs that are really killed, in processes of their own: what is promised must hold whatever the moment."""
+"""Processes that are really killed: the guarantees of tests/README.md apply at any moment."""
 
 import json
 import multiprocessing
@@ -23,7 +23,7 @@ SETTINGS = ("--trainer.max_epochs", "3", "--checkpoint.every_n_train_steps", "1"
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts the command in a process group of its own; whatever is left of it is killed at the end."""
+    """Starts the command in a process group of its own, and kills what remains of it at the end."""
     started = []
 
     def command(words, launcher=("-m", "onion_lightning"), cwd=ROOT, **more):
@@ -48,7 +48,7 @@ def output(process):
 
 
 def group(process):
-    """All processes of a started command: its session."""
+    """The processes of a started command: those in its session."""
     found = []
     for one in psutil.process_iter():
         try:
@@ -115,9 +115,9 @@ def test_a_signal_to_any_rank_stops_all_after_the_step_with_its_status(flags, st
     assert process.wait(60) == 128 + signum
     assert time.monotonic() - began < 15
     wait_for(lambda: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE, 15)
-    said = output(process)
-    assert said.count("Go on with:") == 1
-    assert "--ckpt_path last" in said
+    printed = output(process)
+    assert printed.count("Resume with:") == 1
+    assert "--ckpt_path last" in printed
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == steps_done(tmp_path / "run")
 
 
@@ -131,7 +131,7 @@ def test_a_rank_that_dies_ends_the_job_and_leaves_a_valid_checkpoint(flags, star
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] >= 3
 
 
-def test_torchrun_goes_on_by_itself_after_a_rank_died_to_the_same_end(flags, shell, start, tmp_path):
+def test_torchrun_restarts_a_run_after_a_rank_died_and_it_ends_the_same(flags, shell, start, tmp_path):
     words = [*SETTINGS, *ranks(2)]
     whole = shell(flags("fit", *words, "--checkpoint.dirpath", str(tmp_path / "whole")))
     assert whole.returncode == 0, whole.stderr
@@ -174,8 +174,8 @@ def write_forever(path, step):
         AtomicCheckpointIO().save_checkpoint(state, path)
 
 
-def test_a_kill_during_a_write_leaves_the_checkpoint_before_it_whole(tmp_path):
-    """Twenty kills at random moments of a process that does nothing but write checkpoints."""
+def test_a_kill_during_a_write_leaves_the_previous_checkpoint_intact(tmp_path):
+    """Kills a process that only writes checkpoints, twenty times at random moments."""
     path, last, cut = tmp_path / "last.ckpt", 0, 0
     for _ in range(20):
         writer = multiprocessing.get_context("fork").Process(target=write_forever, args=(path, last))
@@ -188,10 +188,10 @@ def test_a_kill_during_a_write_leaves_the_checkpoint_before_it_whole(tmp_path):
         assert (found["x"] == float(found["onion_lightning"])).all()
         last = found["onion_lightning"]
         cut += len(list(tmp_path.glob(".last*")))
-    assert cut > 0  # or no kill came during a write
+    assert cut > 0  # otherwise no kill came during a write
 
 
-def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_is_whole(run, refused, tmp_path):
+def test_a_full_disk_is_reported_and_the_previous_checkpoint_is_intact(run, refused, tmp_path):
     disk = tmp_path / "run"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=True)
@@ -202,14 +202,14 @@ def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_is_whole(run, refus
         (disk / "ballast").write_bytes(b"x" * (room.f_bavail * room.f_frsize - 20_000))
         sentence = refused("fit", "--ckpt_path", "last", "--samples.count", "0", "--trainer.limit_val_batches", "0")
         assert "last.ckpt could not be written" in sentence
-        assert "the checkpoint before it is whole" in sentence
+        assert "the previous checkpoint is intact" in sentence
         assert (disk / "last.ckpt").read_bytes() == before
         assert not list(disk.glob(".last*"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_folder_that_can_no_longer_be_written_is_a_sentence_and_the_checkpoint_is_whole(run, refused, tmp_path):
+def test_a_folder_that_became_read_only_is_reported_and_the_checkpoint_is_intact(run, refused, tmp_path):
     disk = tmp_path / "run"
     disk.mkdir()
     few = ("--samples.count", "0", "--trainer.limit_val_batches", "0")
@@ -227,7 +227,7 @@ def test_a_folder_that_can_no_longer_be_written_is_a_sentence_and_the_checkpoint
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_run_writes_nowhere_but_where_it_was_told_to(flags, start, tmp_path):
+def test_a_run_writes_only_where_it_was_told_to(flags, start, tmp_path):
     places = {name: tmp_path / name for name in ("home", "here", "temporary", "wandb", "cache")}
     for place in places.values():
         place.mkdir()
@@ -248,10 +248,10 @@ def test_a_run_writes_nowhere_but_where_it_was_told_to(flags, start, tmp_path):
     assert list((places["wandb"] / "wandb").iterdir())
     assert (tmp_path / "run" / "last.ckpt").exists()
     elsewhere = [f for name in ("home", "here", "temporary") for f in places[name].rglob("*") if f.is_file()]
-    assert [f for f in elsewhere if "matplotlib" not in f.parts] == []  # torchmetrics imports it: a list of fonts
+    assert [f for f in elsewhere if "matplotlib" not in f.parts] == []  # imported by torchmetrics: its font list
 
 
-def test_a_killed_predict_goes_on_with_what_is_missing(flags, start, run, tmp_path):
+def test_a_killed_predict_resumes_with_the_remaining_headlines(flags, start, run, tmp_path):
     headlines = str([f"Headline Number {i}" for i in range(40)]).replace("'", '"')
     words = ("--data.headlines", headlines, "--model.temperature", "1", "--data.batch_size", "2")
     run("predict", *words)

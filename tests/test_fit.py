@@ -13,7 +13,7 @@ from tests.conftest import adapters, curve, records, sample_rows
 
 @pytest.fixture
 def stopped(flags):
-    """Runs `fit` until Ctrl-C arrives in the step after the given one, which is still finished."""
+    """Runs `fit` until Ctrl-C arrives during the step after the given one; that step is still completed."""
 
     def command(step, *words):
         stop = ("--trainer.callbacks+=tests.stopper.StopAt", f"--trainer.callbacks.step={step - 1}")
@@ -38,24 +38,11 @@ def test_fit_trains_validates_and_leaves_a_small_checkpoint_without_base_weights
     assert (folder / "samples.txt").read_text().count("=== step") == 4
 
 
-@pytest.mark.parametrize(("columns", "bar"), [("80", False), ("120", True)])
-def test_progress_is_one_line_on_terminals_of_any_usual_width(shell, flags, columns, bar):
-    done = shell(flags("fit", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "true"), COLUMNS=columns)
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Epoch")]
-    assert re.search(
-        r"Epoch 0/\d .*0:00:00 to go loss: [\d.]+ tokens/s: \d+ val ppl: [\d.]+ *$", " ".join(line.split())
-    )
-    assert ("━" in line) == bar
-
-
-def test_the_corpus_report_adds_up(run, tmp_path, capsys):
-    run("fit", "--trainer.max_steps", "1")
-    report = json.loads((tmp_path / "run" / "corpus_report.json").read_text())
-    assert report["read"] == 43 == report["kept"] + sum(report["dropped"].values())
-    assert report["kept"] == sum(report["splits"].values())
-    assert report["tokens"]["median"] > 20
-    assert "read" in capsys.readouterr().err
+def test_fit_in_eight_bit_trains_the_same_adapters_twice(run, tmp_path):
+    for name in ("one", "two"):
+        run("fit", "--trainer.max_steps", "3", "--checkpoint.dirpath", str(tmp_path / name))
+    one, two = (adapters(tmp_path / name / "last.ckpt") for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +60,10 @@ def test_the_corpus_report_adds_up(run, tmp_path, capsys):
         (10, "last", "1.0"),
     ],
 )
-def test_a_run_stopped_anywhere_and_resumed_ends_bit_for_bit_like_one_that_was_not(
+def test_a_run_stopped_anywhere_and_resumed_ends_bit_for_bit_like_an_uninterrupted_one(
     run, stopped, tmp_path, stop, checkpoint, interval
 ):
-    """Dropout on, 8 bit, accumulation of 2, validation in the middle of the epoch, 5 steps an epoch."""
+    """With dropout, 8 bit, accumulation of 2, validation within the epoch, and 5 steps per epoch."""
     settings = ("--trainer.val_check_interval", interval, "--checkpoint.every_n_train_steps", "3")
     run("fit", *settings, "--checkpoint.dirpath", str(tmp_path / "whole"))
     stopped(stop, *settings)
@@ -90,7 +77,7 @@ def test_a_run_stopped_anywhere_and_resumed_ends_bit_for_bit_like_one_that_was_n
 
 
 def test_a_run_stopped_again_and_again_ends_the_same(run, stopped, tmp_path):
-    """Across epochs, where Lightning's own counts need care: stops before, at and after their ends."""
+    """Stops before, at and after the ends of epochs, where Lightning's own counts need correction."""
     settings = ("--checkpoint.every_n_train_steps", "1", "--data.batch_size", "2", "--trainer.max_epochs", "3")
     run("fit", *settings, "--checkpoint.dirpath", str(tmp_path / "whole"))
     for stop in (2, 5, 7, 10, 12):
@@ -122,7 +109,7 @@ def test_a_run_resumed_with_other_micro_batches_sees_the_same_rows(run, stopped,
         torch.testing.assert_close(adapters(tmp_path / "run" / "last.ckpt")[name], value, atol=2e-5, rtol=1e-3)
 
 
-def test_micro_batches_and_accumulation_change_nothing_but_rounding(run, tmp_path):
+def test_micro_batches_and_accumulation_change_results_only_by_rounding(run, tmp_path):
     exact = ("--model.load_in", "none", "--model.lora_dropout", "0", "--trainer.gradient_clip_val", "1.0")
     for size in ("8", "3", "1"):
         run("fit", *exact, "--data.batch_size", size, "--checkpoint.dirpath", str(tmp_path / size))
@@ -132,26 +119,13 @@ def test_micro_batches_and_accumulation_change_nothing_but_rounding(run, tmp_pat
             torch.testing.assert_close(adapters(tmp_path / size / "last.ckpt")[name], value, atol=2e-5, rtol=1e-3)
 
 
-def test_a_second_fit_moves_the_first_ones_files_aside_and_says_so(run, tmp_path, capsys):
-    run("fit", "--trainer.max_steps", "2")
-    before = (tmp_path / "run" / "last.ckpt").read_bytes()
-    capsys.readouterr()
-    run("fit", "--trainer.max_steps", "1")
-    aside = list((tmp_path / "run").glob("previous-*"))
-    assert len(aside) == 1
-    assert (aside[0] / "last.ckpt").read_bytes() == before
-    assert (aside[0] / "config.yaml").exists()
-    assert str(aside[0]) in capsys.readouterr().err.replace("\n", "")
-    assert list(curve(tmp_path / "run")) == [0]
-
-
-def test_fit_with_ckpt_path_last_starts_anew_when_there_is_none_and_says_so(run, tmp_path, capsys):
+def test_fit_with_ckpt_path_last_starts_from_scratch_if_there_is_none_and_reports_it(run, tmp_path, capsys):
     run("fit", "--trainer.max_steps", "1", "--ckpt_path", "last")
-    assert "starts anew" in capsys.readouterr().err
+    assert "starts from scratch" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.ckpt").exists()
 
 
-def test_changed_data_at_resume_is_told_and_the_epoch_begins_anew(run, stopped, tmp_path):
+def test_data_changed_before_a_resume_is_reported_and_the_epoch_restarts(run, stopped, tmp_path):
     stopped(3)
     with pytest.warns(UserWarning, match="have changed since"):
         run("fit", "--ckpt_path", "last", "--data.min_words", "25")
@@ -171,7 +145,7 @@ def test_only_fit_logs(run, tmp_path, monkeypatch):
     assert all(before[path] == after[path] for path in after if path in before)
 
 
-def test_validate_gives_the_loss_that_fit_logged(run, tmp_path, capsys):
+def test_validate_reports_the_loss_that_fit_logged(run, tmp_path, capsys):
     run("fit", "--trainer.max_epochs", "1")
     logged = list(curve(tmp_path / "run", "val/loss").values())[-1]
     capsys.readouterr()
@@ -221,7 +195,7 @@ def test_headlines_come_from_a_file(run, tmp_path, name, text):
     assert [r["headline"] for r in records(tmp_path / "articles.jsonl")] == ["Egg Wins", "Man Loses"]
 
 
-def test_predict_takes_adapter_flags_from_the_checkpoint_and_its_weights(run, tmp_path):
+def test_predict_reads_adapter_flags_and_weights_from_the_checkpoint(run, tmp_path):
     run("fit", "--model.lora_rank", "4", "--model.target_modules", '["k_proj"]')
     greedy = ("--data.headlines", '["Egg Wins"]', "--model.temperature", "0")
     run("predict", *greedy, "--ckpt_path", "last")

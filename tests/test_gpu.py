@@ -1,4 +1,4 @@
-"""The tiny model on a real GPU: fp16 with the scaler, 8 and 4 bit. Not run where there is no CUDA."""
+"""The tiny model on a real GPU: fp16 with the gradient scaler, in 8 bit and in 4 bit. Skipped without CUDA."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ GPU = ("--trainer.accelerator", "gpu", "--trainer.precision", "16-mixed")
 
 
 @pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
-def test_fit_in_fp16_trains_float32_adapters_and_logs_the_gpu(run, tmp_path, load_in):
+def test_fit_in_fp16_trains_float32_adapters_and_logs_gpu_statistics(run, tmp_path, load_in):
     run("fit", *GPU, "--model.load_in", load_in)
     assert all(value.dtype == torch.float32 for value in adapters(tmp_path / "run" / "last.ckpt").values())
     assert all(value > 0 for value in curve(tmp_path / "run", "gpu/memory_gb").values())

@@ -1,2 +1,2 @@
 """Attention from one phrase of a text to an earlier one: measuring it, and reporting it as JSON, a web page and a plot.
-May import `training` and the packages below it; must not import `evaluation` or `cli`."""
+It may import `training` and the packages below it, but not `evaluation`."""

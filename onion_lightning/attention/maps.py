@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError
+from onion_lightning.private_api import attention_implementation
 
 __all__ = ["AttentionMaps", "MapChecks", "read_attention"]
 
@@ -184,7 +185,7 @@ def attention_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 @contextmanager
 def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Switch to eager attention, the only implementation that returns its weights, and back on exit."""
-    default = model.config._attn_implementation
+    default = attention_implementation(model)
     model.set_attn_implementation("eager")
     try:
         yield

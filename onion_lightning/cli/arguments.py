@@ -1,31 +1,37 @@
-"""The command line as words: which values the user typed, and how they are written for the parser."""
+"""Reads and rewrites the words of a command line, before they are parsed and for commands that are printed."""
 
 import contextlib
 import json
+import shlex
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["plain_json", "split_flags", "typed_keys", "without_ckpt_path"]
+from onion_lightning.cli.parser import PROGRAM
+
+__all__ = ["given_keys", "plain_json", "predict_command", "resume_command", "split_flags"]
+
+MACHINE = ("-c", "--config", "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
 
 
-def split_flags(args: list[str]) -> list[str]:
-    """`--flag=value` as two words, so that a flag is found whichever way it was written."""
+def split_flags(args: Sequence[str]) -> list[str]:
+    """Split `--flag=value` into two words, so that a flag is found however it was written."""
     return [part for word in args for part in (word.split("=", 1) if word.startswith("--") else [word])]
 
 
 def plain_json(word: str) -> str:
-    """A JSON list without its escapes: the parser reads YAML, where "\\ud83e\\udd5a" is no egg."""
+    """Decode the escapes of a JSON list: the parser reads YAML, which has no surrogate pairs such as "\\ud83e\\udd5a"."""
     if word.startswith("[") and "\\u" in word:
         with contextlib.suppress(json.JSONDecodeError):
             return json.dumps(json.loads(word), ensure_ascii=False)
     return word
 
 
-def typed_keys(args: list[str]) -> set[str]:
-    """The dotted names of all values that a command line gives, by flag or in a YAML file."""
+def given_keys(args: Sequence[str]) -> set[str]:
+    """Return the dotted names of all values that a command line gives, by flag or in a YAML file."""
     keys = {word[2:].split("=")[0].rstrip("+") for word in args if word.startswith("--")}
     for flag, value in pairwise(args):
         if flag in ("-c", "--config") and Path(value).is_file():
@@ -41,6 +47,15 @@ def flat_keys(settings: dict[str, Any], prefix: str = "") -> set[str]:
     return keys
 
 
-def without_ckpt_path(args: list[str]) -> list[str]:
+def resume_command(args: Sequence[str]) -> str:
+    """Return the command that resumes a `fit` from its last checkpoint."""
     kept = [word for before, word in zip(["", *args], args, strict=False) if before != "--ckpt_path"]
-    return [word for word in kept if not word.startswith("--ckpt_path")]
+    kept = [word for word in kept if not word.startswith("--ckpt_path")]
+    return shlex.join([*PROGRAM.split(), *kept, "--ckpt_path", "last"])
+
+
+def predict_command(args: Sequence[str], checkpoint: Path) -> str:
+    """Return a command that writes an article with a checkpoint, on the devices that `fit` was given."""
+    flags = [word for pair in pairwise(args) if pair[0] in MACHINE for word in pair]
+    headlines = ["--data.headlines", '["Area Man Declares War On Tuesday"]']
+    return shlex.join([*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(checkpoint), *headlines])

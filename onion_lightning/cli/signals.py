@@ -1,9 +1,7 @@
-"""Stopping on SIGINT and SIGTERM: at once while loading or writing, after the optimizer's step while training."""
+"""Handles SIGINT and SIGTERM: at once while loading or writing, after the optimizer step while training."""
 
-import ctypes
 import os
 import signal
-import sys
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,13 +10,14 @@ import torch
 
 from onion_lightning.errors import Interrupted
 
-__all__ = ["GracefulStop", "StopSignals", "die_with_parent"]
+__all__ = ["GracefulStop", "StopSignals"]
 
 
 class StopSignals:
-    """The handler of SIGINT and SIGTERM, as a context manager.
+    """Handles SIGINT and SIGTERM, as a context manager.
 
-    It raises `Interrupted`, or, while `deferred`, keeps the signal in `received`; a second signal then ends the process.
+    The handler raises `Interrupted`. While `deferred` is set it stores the signal in `received` instead, and a second
+    signal ends the process.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ class StopSignals:
             signal.signal(signum, handler)
 
     def install(self) -> None:
-        """Take the signals. Lightning takes SIGTERM for itself when a loop starts, so this is called again after it."""
+        """Install the handler. Lightning installs one for SIGTERM when a loop starts, so this is repeated after it."""
         signal.signal(signal.SIGINT, self.handle)
         signal.signal(signal.SIGTERM, self.handle)
 
@@ -44,22 +43,18 @@ class StopSignals:
         if not self.deferred:
             raise Interrupted(signum)
         if self.received is not None:
-            os._exit(128 + signum)  # the second one: whoever sends it does not want to wait
+            os._exit(128 + signum)  # a second signal: the sender does not want to wait
         self.received = signum
 
 
-def die_with_parent(yes: bool) -> None:
-    """Have the kernel end this process when its parent ends (Linux): a rank that Lightning started would wait for rank 0
-    in a collective, with NCCL for many minutes."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL if yes else 0)
-
-
 class GracefulStop(pl.Callback):
-    """Ends `fit` on every rank at the same optimizer step once any rank has had a signal; other commands at once.
+    """Stops `fit` on all ranks after the same optimizer step once any rank has received a signal.
 
-    Lightning's own handling leaves with status 0 when rank 0 is told and hangs when another one is.
+    Other commands stop at once. Lightning's own handling exits with status 0 when rank 0 receives the signal, and hangs when
+    another rank does.
+
+    Args:
+        signals: the signal handler that is installed.
     """
 
     def __init__(self, signals: StopSignals) -> None:
@@ -76,21 +71,21 @@ class GracefulStop(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:  # the optimizer has stepped, and the step is logged
-            self.stop_if_any_rank_was_told(trainer)
+            self.stop_if_any_rank_was_signaled(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.signals.deferred:
-            self.stop_if_any_rank_was_told(trainer)
+            self.stop_if_any_rank_was_signaled(trainer)
         else:
             self.signals.install()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        if self.signals.deferred:  # inside fit; every rank has equally many batches
-            self.stop_if_any_rank_was_told(trainer)
+        if self.signals.deferred:  # inside fit, where every rank has the same number of batches
+            self.stop_if_any_rank_was_signaled(trainer)
 
-    def stop_if_any_rank_was_told(self, trainer: pl.Trainer) -> None:
-        told = torch.tensor(float(self.signals.received or 0), device=trainer.strategy.root_device)
-        signum = int(trainer.strategy.reduce(told, reduce_op="max"))
+    def stop_if_any_rank_was_signaled(self, trainer: pl.Trainer) -> None:
+        received = torch.tensor(float(self.signals.received or 0), device=trainer.strategy.root_device)
+        signum = int(trainer.strategy.reduce(received, reduce_op="max"))
         if signum:
             self.signals.deferred = False
             raise Interrupted(signum)

@@ -1,147 +1,92 @@
-"""The Trainer with `evaluate` and `attend` beside Lightning's own commands."""
+"""The Trainer's arguments that follow from the command, the machine and this project's own parts."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
-from onion_lightning.attention.command import run_attend
-from onion_lightning.data.module import OnionDataModule
-from onion_lightning.errors import OnionError
-from onion_lightning.evaluation.copying import CopyIndex
-from onion_lightning.evaluation.evaluator import SYSTEMS, Evaluation, EvaluationData
-from onion_lightning.evaluation.metrics import compare, describe
-from onion_lightning.evaluation.report import FILES, report_files
-from onion_lightning.evaluation.terminal import show_evaluation
-from onion_lightning.model.module import OnionModule
-from onion_lightning.output_folder import check_folder, write_folder
-from onion_lightning.training.session import Session
+from onion_lightning.cli.messages import tell
+from onion_lightning.errors import OnionError, sentence
+from onion_lightning.model.base_model import has_bfloat16
+from onion_lightning.private_api import starts_ranks_midway
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
-__all__ = ["OnionTrainer"]
+__all__ = ["best_checkpoint", "build_loggers", "check_strategy", "choose_precision", "explain"]
 
 
-class OnionTrainer(pl.Trainer):
-    """Lightning's Trainer, and `evaluate` and `attend`."""
-
-    def evaluate(
-        self,
-        model: OnionModule,
-        datamodule: OnionDataModule,
-        ckpt_path: str | None = None,
-        shots: int = 3,
-        n: int | None = None,
-        batch_size: int = 8,
-        output: str = "evaluation",
-        overwrite: bool = False,
-    ) -> None:
-        """Compares the base model, few-shot prompting and the fine-tuned model on held-out headlines.
-
-        Args:
-            model: the adapters are those of the checkpoint.
-            datamodule: its test split gives the headlines, its training split the examples.
-            ckpt_path: the adapters: a file, last or best.
-            shots: training examples before each prompt of few-shot.
-            n: test headlines; by default 32, or as many as there are.
-            batch_size: headlines written at a time.
-            output: folder of report.html, metrics.json and samples.jsonl.
-            overwrite: replace an earlier report in that folder.
-        """
-        check(ckpt_path, shots, n, batch_size)
-        limit = self.limit_predict_batches  # a float is a share, an int a count
-        if getattr(self, "fast_dev_run", False) or not isinstance(limit, float) or limit != 1:
-            raise OnionError(
-                "--trainer.fast_dev_run and --trainer.limit_predict_batches: evaluate needs all its batches; give --n for"
-                " fewer headlines."
-            )
-        folder = check_folder(output, FILES, overwrite)
-        data = EvaluationData(datamodule, shots, n, batch_size, model.decoding.max_new_tokens)
-        evaluation = Evaluation(model, data)
-        self.predict(evaluation, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
-        if self.is_global_zero:
-            self.conclude(evaluation, folder, settings(model, data, str(ckpt_path)))
-
-    def conclude(self, evaluation: Evaluation, folder: Path, known: dict[str, Any]) -> None:
-        """Take the figures, write the report, tell W&B and the user."""
-        data = evaluation.data.data
-        train = data.texts["train"]
-        index = CopyIndex(train["headline"], train["article"])
-        samples = describe(evaluation.records, evaluation.data.rows, evaluation.onion.tokenizer, index)
-        metrics = {"settings": known} | compare(samples, data.seed)
-        write_folder(folder, report_files(metrics, samples))
-        tell_wandb(self.loggers, metrics, samples)
-        show_evaluation(metrics, folder)
-
-    def attend(
-        self,
-        model: OnionModule,
-        datamodule: OnionDataModule,
-        query: str,
-        key: str,
-        text: str | None = None,
-        text_file: str | None = None,
-        headline: str | None = None,
-        ckpt_path: str | None = None,
-        output: str = "attention",
-        overwrite: bool = False,
-    ) -> None:
-        run_attend(
-            Session(self.loggers),
-            model,
-            datamodule,
-            query,
-            key,
-            text,
-            text_file,
-            headline,
-            ckpt_path,
-            output,
-            overwrite,
-        )
-
-    attend.__doc__ = run_attend.__doc__
+def choose_precision(asked: Any, accelerator: str) -> Any:
+    """Return the precision that was asked for, or what this CPU has instead of float16."""
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if not on_cpu or asked not in ("16-mixed", "16", 16, "bf16-mixed", "bf16"):
+        return asked
+    if has_bfloat16(torch.device("cpu")):
+        return "bf16-mixed"
+    tell(f"--trainer.precision {asked}: this CPU has no 16-bit arithmetic, so the run uses 32-true.")
+    return "32-true"
 
 
-def check(ckpt_path: str | None, shots: int, n: int | None, batch_size: int) -> None:
-    if ckpt_path is None:
-        raise OnionError(
-            "--ckpt_path: evaluate needs a checkpoint to compare with; give --ckpt_path FILE, last or best."
-        )
-    for flag, value, least in (("shots", shots, 0), ("n", n, 2), ("batch_size", batch_size, 1)):
-        if value is not None and value < least:
-            raise OnionError(f"--{flag} {value}: must be at least {least}.")
+def as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) else [value]
 
 
-def settings(model: OnionModule, data: EvaluationData, checkpoint: str) -> dict[str, Any]:
-    """What the figures were taken with."""
-    decoding = model.one_article
-    return {
-        "headlines": len(data.rows),
-        "n": data.n,
-        "shots": data.shots,
-        "shots_least": min(row.shot_count for row in data.rows),
-        "base_model": model.base_model,
-        "load_in": model.load_in,
-        "checkpoint": checkpoint,
-        "seed": model.seed,
-        "corpus": data.data.path,
-        "batch_size": data.batch_size,
-        "max_new_tokens": decoding.max_new_tokens,
-        "temperature": decoding.temperature,
-        "top_p": decoding.top_p,
-        "repetition_penalty": decoding.repetition_penalty,
-    }
+def wandb_arguments(configured: Any) -> list[Namespace]:
+    """Return the `init_args` of each WandbLogger in the configuration's `trainer.logger`."""
+    loggers = [one for one in as_list(configured) if isinstance(one, Namespace)]
+    return [one["init_args"] for one in loggers if one["class_path"].endswith(f".{WandbLogger.__name__}")]
 
 
-def tell_wandb(loggers: list[Any], metrics: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    columns = ["headline", *SYSTEMS, "real"]
-    rows = [[one["headline"], *(one["systems"][name]["article"] for name in columns[1:])] for one in samples]
-    for logger in loggers:
-        if isinstance(logger, CarefulWandbLogger):
-            figures = {f"evaluation/{s}/{k}": v for s, card in metrics["systems"].items() for k, v in card.items()}
-            figures |= {f"evaluation/{name}": pair["difference"] for name, pair in metrics["paired"].items()}
-            ends = {f"{s}/{k}": pair for s, card in metrics["intervals"].items() for k, pair in card.items()}
-            ends |= {name: pair["interval"] for name, pair in metrics["paired"].items()}
-            figures |= {f"evaluation/{name}/interval": pair for name, pair in ends.items()}
-            logger.log_summary(figures)
-            logger.log_table("evaluation", columns=columns, data=rows)
+def build_loggers(configured: Any, built: Any) -> list[Logger] | bool | None:
+    """Replace each WandbLogger by one that a run does not depend on.
+
+    jsonargparse finds W&B's own options in Lightning's class alone, so the subclass is built here from what was parsed.
+
+    Args:
+        configured: the configuration's `trainer.logger`.
+        built: what the parser built from it.
+    """
+    if built is None or isinstance(built, bool):
+        return built
+    arguments = iter(wandb_arguments(configured))
+    return [
+        CarefulWandbLogger(**next(arguments).as_dict()) if type(one) is WandbLogger else one for one in as_list(built)
+    ]
+
+
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Return the callback that keeps `best.ckpt`: the lowest validation loss."""
+    return ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/loss",
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+
+
+def check_strategy(strategy: Strategy, asked: Any) -> None:
+    """Refuse strategies that would shard the frozen weights, or would start ranks in the middle of this program.
+
+    Raises:
+        OnionError: the strategy is neither one device nor DDP with a process per rank.
+    """
+    known = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+    if not known or starts_ranks_midway(strategy):
+        raise OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
+
+
+def explain(error: Exception, config: dict[str, Any]) -> OnionError:
+    """Return Lightning's error about the Trainer's arguments as a sentence that names the flags."""
+    if not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
+        return OnionError(f"--trainer: {sentence(error)}")
+    machine = f"--trainer.devices {config['devices']} and --trainer.strategy {config['strategy']}"
+    return OnionError(
+        f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; without a GPU, use"
+        " --trainer.accelerator cpu or configs/cpu.yaml."
+    )

@@ -1,6 +1,6 @@
-"""Cleaning of one headline or article. Each kind of change has a name, so that a corpus can count them.
+"""Cleans headlines and articles. Every kind of change has a name, so that a corpus can count the rows it affected.
 
-`clean_text` is idempotent, and changes nothing but what `CHANGES` lists.
+Cleaning is idempotent and changes nothing beyond what `CHANGES` lists.
 """
 
 import html
@@ -8,23 +8,23 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-__all__ = ["CHANGES", "Row", "clean_row", "clean_text", "headline_key"]
+__all__ = ["CHANGES", "CleanRow", "clean_row", "clean_text", "headline_key"]
 
 CHANGES = {
-    "line_endings": "CR, CRLF and Unicode line separators became LF",
-    "spaces": "no-break and other wide spaces became plain spaces; space at the edges of lines went",
-    "zero_width": "zero-width characters, byte-order marks, soft hyphens and control characters went",
-    "html_entities": "HTML entities became the characters they stand for",
-    "unicode_form": "characters were composed (Unicode NFC)",
-    "blank_lines": "runs of blank lines became one",
-    "advertisement": "lines that say only “Advertisement” went",
-    "repeated_headline": "an article that opened by repeating its headline lost the repeat",
+    "line_endings": "CR, CRLF and Unicode line separators replaced with LF",
+    "spaces": "tabs, no-break spaces and wide spaces replaced with plain spaces; spaces at the edges of lines removed",
+    "zero_width": "zero-width characters, byte-order marks, soft hyphens and control characters removed",
+    "html_entities": "HTML entities replaced with the characters they encode",
+    "unicode_form": "characters composed (Unicode NFC)",
+    "blank_lines": "runs of blank lines collapsed to one",
+    "advertisement": "lines that contain only “Advertisement” removed",
+    "repeated_headline": "headline removed from the start of its own article",
 }
 
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 LINE_ENDING = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 WIDE_SPACE = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-# U+200C and U+200D stay: they shape Persian and Indic words and join emoji.
+# U+200C and U+200D are kept: they shape Persian and Indic words and join emoji.
 ZERO_WIDTH = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u180e\u200b\u2060\ufeff]")
 LINE_EDGE = re.compile(r" +(?=\n)|(?<=\n) +|^[ \n]+|[ \n]+$")
 QUOTES = str.maketrans("‘’“”", "''\"\"")
@@ -32,8 +32,8 @@ BREAK = re.compile(r"$| *[\n:|–—]| - |\. | ?[A-Z]{2,}[^a-z]")
 ADVERTISEMENT = re.compile(r"^advertisement[.:]?$(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
 
 
-class Row(NamedTuple):
-    """A cleaned headline and article, and the names of the changes that were made."""
+class CleanRow(NamedTuple):
+    """A cleaned headline and article, and the names of the changes made to them."""
 
     headline: str
     article: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def unescape(text: str) -> str:
-    """Resolve HTML entities that end in a semicolon ("&amp;"); "AT&T" and an unknown "&foo;" stay as they are."""
+    """Decode HTML entities that end in a semicolon ("&amp;"). "AT&T" and an unknown "&foo;" are left unchanged."""
     return ENTITY.sub(lambda match: html.unescape(match[0]), text)
 
 
@@ -58,10 +58,10 @@ PASSES = [
 
 
 def clean_text(text: str) -> tuple[str, set[str]]:
-    """Clean an article until nothing changes any more (an entity may hide another: "&amp;amp;").
+    """Apply all passes until none of them changes the text (an entity may encode another one: "&amp;amp;").
 
     Returns:
-        The text and the names of the changes made.
+        The cleaned text and the names of the changes made.
     """
     changes: set[str] = set()
     before = None
@@ -76,11 +76,11 @@ def clean_text(text: str) -> tuple[str, set[str]]:
 
 
 def drop_repeated_headline(headline: str, article: str) -> str:
-    """Remove the headline from the beginning of the article, however often it stands there.
+    """Remove the headline from the start of the article, as many times as it is repeated there.
 
-    It counts where it has a line of its own, or where four words or more of it stand letter for letter before a mark
-    or a dateline: "Area Man Wins Vote: A man", "Area Man Wins Vote TOLEDO, OH—". "Area Man Wins Vote Of His Life, say"
-    is a sentence.
+    A repeat is either a line that contains only the headline, or a headline of at least four words copied exactly and
+    followed by punctuation or a dateline: "Area Man Wins Vote: A man", "Area Man Wins Vote TOLEDO, OH—". A sentence that
+    merely starts with the same words ("Area Man Wins Vote Of His Life, say") is kept.
     """
     quoted = headline.translate(QUOTES)
     while article:
@@ -96,8 +96,8 @@ def drop_repeated_headline(headline: str, article: str) -> str:
     return article
 
 
-def clean_row(headline: str, article: str) -> Row:
-    """Clean a pair. A headline becomes one line; a cell that holds nothing becomes an empty string."""
+def clean_row(headline: str, article: str) -> CleanRow:
+    """Clean a headline and its article. The headline is joined into one line; a blank cell becomes an empty string."""
     headline, changes = clean_text(headline)
     headline = " ".join(headline.split())
     article, more = clean_text(article)
@@ -105,11 +105,11 @@ def clean_row(headline: str, article: str) -> Row:
     if shorter != article:
         article = clean_text(shorter)[0]
         changes.add("repeated_headline")
-    return Row(headline, article, changes | more)
+    return CleanRow(headline, article, changes | more)
 
 
 def headline_key(headline: str) -> str:
-    """What makes two headlines the same: without regard to case, quotes, spacing and marks at the edges."""
+    """Return the form in which headlines are compared: case, quotes, spacing and punctuation at the edges are ignored."""
     folded = unicodedata.normalize("NFKC", headline.translate(QUOTES)).casefold()
     words = " ".join(re.sub("[\"']", "", folded).split())
     return words.strip(" .,:;!?") or words or folded.strip()

@@ -1,4 +1,4 @@
-"""Micro-batches: examples as tensors, and headlines to write articles for."""
+"""Collates micro-batches: training examples as padded tensors, and headlines to write articles for."""
 
 from typing import TypedDict
 
@@ -8,13 +8,16 @@ from torch.utils.data import Dataset
 
 from onion_lightning.data.sampler import MicroBatch
 
-__all__ = ["IGNORE", "Batch", "Examples", "HeadlineBatch", "Headlines", "collate"]
+__all__ = ["IGNORE", "Batch", "ExampleBatches", "HeadlineBatch", "HeadlineBatches", "collate"]
 
-IGNORE = -100  # label of a position that the loss is not taken on
+IGNORE = -100  # label of a position that is excluded from the loss
 
 
 class Batch(TypedDict):
-    """A micro-batch of examples. Tensors are (rows, longest row), padded on the right."""
+    """The tensors of a micro-batch, each of shape (rows, longest row) and padded on the right.
+
+    `supervised` and `tokens` are counts over the whole global batch, see `MicroBatch`.
+    """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -24,15 +27,15 @@ class Batch(TypedDict):
 
 
 class HeadlineBatch(TypedDict):
-    """A batch of headlines. `rows` are their places in the input, `index` the batch's number over all ranks."""
+    """A batch of headlines. `rows` are their positions in the input, `index` is the batch's number over all ranks."""
 
     headlines: list[str]
     rows: list[int]
     index: int
 
 
-class Examples(Dataset[Batch]):
-    """Encoded examples; an item is a whole micro-batch."""
+class ExampleBatches(Dataset[Batch]):
+    """Encoded examples, indexed by micro-batch."""
 
     def __init__(self, encoded: datasets.Dataset) -> None:
         self.encoded = encoded
@@ -42,8 +45,8 @@ class Examples(Dataset[Batch]):
         return collate(rows["input_ids"], rows["prompt_length"], batch)
 
 
-class Headlines(Dataset[HeadlineBatch]):
-    """Headlines to write articles for; an item is a whole batch."""
+class HeadlineBatches(Dataset[HeadlineBatch]):
+    """Headlines to write articles for, indexed by micro-batch."""
 
     def __init__(self, headlines: list[str]) -> None:
         self.headlines = headlines
@@ -54,7 +57,13 @@ class Headlines(Dataset[HeadlineBatch]):
 
 
 def collate(rows: list[list[int]], prompt_lengths: list[int], batch: MicroBatch) -> Batch:
-    """Pad rows on the right with id 0; the mask and the labels go by length, never by the padding's id."""
+    """Pad rows on the right with id 0. Mask and labels follow each row's length, never the padding id.
+
+    Args:
+        rows: token ids of each row.
+        prompt_lengths: number of tokens at the start of each row that are excluded from the loss.
+        batch: the micro-batch that the rows belong to.
+    """
     shape = (len(rows), max(map(len, rows), default=0))
     ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORE)

@@ -1,7 +1,8 @@
-"""A corpus as token ids, through the cache, and the report of what became of its rows."""
+"""Encodes a corpus as token ids, cached by `datasets`, and reports how many rows were kept, dropped, cleaned and cut."""
 
 import hashlib
 import json
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,11 +10,12 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from onion_lightning.data.corpus import SPLITS, Corpus, column
+from onion_lightning.data.corpus import Corpus, column_values
 from onion_lightning.data.prompt import Example, Overflow, encode_examples, encode_prompt
 from onion_lightning.errors import OnionError
+from onion_lightning.private_api import dataset_fingerprint
 
-__all__ = ["Encoded", "encode_corpus"]
+__all__ = ["CorpusReport", "Encoded", "TokenCounts", "encode_corpus"]
 
 FEATURES = datasets.Features(
     {"input_ids": datasets.List(datasets.Value("int32"))}
@@ -21,50 +23,107 @@ FEATURES = datasets.Features(
 )
 
 
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens per kept example, including prompt and EOS, before examples are cut."""
+
+    mean: float
+    median: int
+    p95: int
+    max: int
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What happened to the rows of a corpus. The fields, in this order, are the keys of `corpus_report.json`.
+
+    Attributes:
+        read: number of rows read; equals `kept` plus the sum of `dropped`.
+        kept: number of rows in all splits.
+        dropped: number of rows dropped for each reason in `corpus.DROP_REASONS`.
+        cleaned: number of rows affected by each change in `cleaning.CHANGES`.
+        cut: number of kept rows that were cut to `--data.max_length`.
+        splits: number of rows in each split.
+        tokens: tokens per example.
+    """
+
+    read: int
+    kept: int
+    dropped: dict[str, int]
+    cleaned: dict[str, int]
+    cut: int
+    splits: dict[str, int]
+    tokens: TokenCounts
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+
 class Encoded(NamedTuple):
-    """For each split its rows as ids (`input_ids`, `prompt_length`, `length`) and as text, and the corpus report."""
+    """An encoded corpus.
+
+    Attributes:
+        ids: for each split, its rows as token ids (`input_ids`, `prompt_length`, `length`, `full_length`).
+        texts: for each split, the same rows as text (`headline`, `article`).
+        report: the counts.
+    """
 
     ids: dict[str, datasets.Dataset]
     texts: dict[str, datasets.Dataset]
-    report: dict[str, Any]
+    report: CorpusReport
 
 
 def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow) -> Encoded:
-    """Tokenize each split. A second call with the same rows and settings reads the cache.
+    """Tokenize every split. A second call with the same rows and settings reads the cache.
 
     Raises:
-        OnionError: no row is left.
+        OnionError: no example fits into `max_length`.
     """
-    encode = partial(encode_rows, tokenizer=tokenizer, max_length=max_length, overflow=overflow)
-    dropped = dict(corpus.dropped)
-    ids, texts, cut, lengths = {}, {}, 0, [np.zeros(0, dtype=int)]
+    ids, texts, full_lengths = {}, {}, []
+    too_long = cut = 0
     for split, rows in corpus.splits.items():
-        key = cache_key(rows._fingerprint, tokenizer, max_length, overflow)
-        every = datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
-        if len(rows):  # mapping no rows would give no columns
-            every = rows.map(
-                encode, batched=True, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key
-            )
-        length, full = column(every, "length"), column(every, "full_length")
+        encoded = encode_split(rows, tokenizer, max_length, overflow)
+        length, full = column_values(encoded, "length"), column_values(encoded, "full_length")
         kept = np.flatnonzero(length)
-        dropped["too_long"] += len(rows) - len(kept)
+        too_long += len(rows) - len(kept)
         cut += int((full[kept] > length[kept]).sum())
-        lengths.append(full[kept])
-        ids[split], texts[split] = every.select(kept), rows.select(kept)
-    if not any(map(len, ids.values())):
+        full_lengths.append(full[kept])
+        ids[split], texts[split] = encoded.select(kept), rows.select(kept)
+    if too_long == corpus.kept:
         raise OnionError(
-            f"--data.max_length {max_length}: none of the {corpus.kept} articles fits; raise it, or set --data.overflow cut."
+            f"--data.max_length {max_length}: none of the {corpus.kept} articles fits; increase it, or set"
+            " --data.overflow cut."
         )
-    counts = {"read": corpus.read, "kept": sum(map(len, ids.values())), "dropped": dropped}
-    splits = {split: len(ids[split]) for split in SPLITS}
-    tokens = summarize(np.concatenate(lengths))
-    return Encoded(ids, texts, counts | {"cleaned": corpus.cleaned, "cut": cut, "splits": splits, "tokens": tokens})
+    report = CorpusReport(
+        read=corpus.read,
+        kept=corpus.kept - too_long,
+        dropped=corpus.dropped | {"too_long": corpus.dropped["too_long"] + too_long},
+        cleaned=corpus.cleaned,
+        cut=cut,
+        splits={split: len(rows) for split, rows in ids.items()},
+        tokens=count_tokens(np.concatenate(full_lengths)),
+    )
+    return Encoded(ids, texts, report)
 
 
-def encode_rows(
+def encode_split(
+    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
+) -> datasets.Dataset:
+    """Tokenize the rows of a split. A `length` of 0 marks a row to drop."""
+    if not len(rows):  # mapping no rows would return no columns
+        return datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
+    return rows.map(
+        partial(encode_batch, tokenizer=tokenizer, max_length=max_length, overflow=overflow),
+        batched=True,
+        remove_columns=rows.column_names,
+        features=FEATURES,
+        new_fingerprint=cache_key(dataset_fingerprint(rows), tokenizer, max_length, overflow),
+    )
+
+
+def encode_batch(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
 ) -> dict[str, list[Any]]:
-    """Ids of a batch of rows; `length` 0 marks a row that is left out."""
     examples = encode_examples(tokenizer, batch["headline"], batch["article"], max_length, overflow)
     kept = [example or Example([], 0, 0) for example in examples]
     columns = {name: [getattr(example, name) for example in kept] for name in Example._fields}
@@ -72,7 +131,10 @@ def encode_rows(
 
 
 def cache_key(rows: str, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow) -> str:
-    """Fingerprint of encoded rows. A fast tokenizer's own pickle changes as it is used, so its vocabulary is taken."""
+    """Return the fingerprint of encoded rows.
+
+    It includes the tokenizer's vocabulary rather than its pickle: the pickle of a fast tokenizer changes when it is used.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     template = encode_prompt(tokenizer, "")
@@ -80,7 +142,6 @@ def cache_key(rows: str, tokenizer: PreTrainedTokenizerBase, max_length: int, ov
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def summarize(lengths: np.ndarray) -> dict[str, float]:
-    """Tokens of an example, prompt and EOS included, before any is cut."""
-    quantiles = dict(zip(("median", "p95", "max"), np.quantile(lengths, (0.5, 0.95, 1)), strict=True))
-    return {"mean": round(float(lengths.mean()), 1)} | {name: int(value) for name, value in quantiles.items()}
+def count_tokens(lengths: np.ndarray) -> TokenCounts:
+    median, p95, longest = (int(value) for value in np.quantile(lengths, (0.5, 0.95, 1)))
+    return TokenCounts(mean=round(float(lengths.mean()), 1), median=median, p95=p95, max=longest)

@@ -1,32 +1,77 @@
-"""Headlines to write articles for: from a flag or from a file."""
+"""Loads and checks the headlines that `predict` writes articles for."""
 
 import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
+from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.data.reading import HEADLINE_NAMES, parse_object
 from onion_lightning.errors import OnionError
 
-__all__ = ["read_headlines"]
+__all__ = ["load_headlines"]
+
+
+def load_headlines(
+    headlines: list[str] | None, file: str | None, tokenizer: PreTrainedTokenizerBase, context: int
+) -> list[str]:
+    """Load the headlines, each as a single line.
+
+    Args:
+        headlines: the value of `--data.headlines`.
+        file: the value of `--data.headlines_file`; its headlines follow those of the flag.
+        tokenizer: the base model's tokenizer.
+        context: the base model's context length in tokens.
+
+    Raises:
+        OnionError: there are no headlines, one is blank, or a prompt does not fit into the context.
+    """
+    flag = f"--data.headlines_file {file}" if file else "--data.headlines"
+    found = (headlines or []) + (read_headlines(Path(file)) if file else [])
+    if not found:
+        raise OnionError(
+            f"{flag}: no headlines; give --data.headlines '[\"A Headline\"]' or --data.headlines_file FILE."
+        )
+    found = [" ".join(headline.split()) for headline in found]
+    for number, headline in enumerate(found, 1):
+        if not headline:
+            raise OnionError(f"{flag}: headline {number} of {len(found)} is blank; remove it.")
+        length = len(encode_prompt(tokenizer, headline))
+        if length >= context:
+            raise OnionError(
+                f"{flag}: headline {number} is {length} tokens long including the prompt, but the model's context length is"
+                f" {context}; shorten it ({headline[:40]!r}...)."
+            )
+    return found
 
 
 def read_headlines(file: Path) -> list[str]:
-    """Headlines of a file: one a line, or the headline column of a CSV, TSV or JSONL file."""
+    """Read one headline per line, or the headline column of a CSV, TSV or JSONL file."""
     if not file.is_file():
-        raise OnionError(f"--data.headlines_file {file}: no such file.")
+        raise OnionError(f"--data.headlines_file {file}: no such file; give a text, CSV, TSV or JSONL file.")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise OnionError(f"--data.headlines_file {file}: not UTF-8 ({error.reason}); save it as UTF-8.") from error
-    if file.suffix.lower() in (".csv", ".tsv"):
-        table = csv.reader(text.splitlines(keepends=True), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        header, *rows = list(table) or [[]]
-        at = header.index(headline_column(header, file))
-        return [row[at] if at < len(row) else "" for row in rows if row]
-    if file.suffix.lower() in (".jsonl", ".ndjson"):
-        records = [parse_object(line) for line in text.split("\n") if line.strip()]
-        return [str((record or {}).get(headline_column(record or {}, file)) or "") for record in records]
-    return [line for line in text.split("\n") if line.strip()]
+        raise OnionError(f"--data.headlines_file {file}: is not UTF-8 ({error.reason}); save it as UTF-8.") from error
+    match file.suffix.lower():
+        case ".csv" | ".tsv" as suffix:
+            return headlines_from_csv(text, file, "\t" if suffix == ".tsv" else ",")
+        case ".jsonl" | ".ndjson":
+            return headlines_from_jsonl(text, file)
+        case _:
+            return [line for line in text.split("\n") if line.strip()]
+
+
+def headlines_from_csv(text: str, file: Path, delimiter: str) -> list[str]:
+    header, *rows = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter)) or [[]]
+    at = header.index(headline_column(header, file))
+    return [row[at] if at < len(row) else "" for row in rows if row]
+
+
+def headlines_from_jsonl(text: str, file: Path) -> list[str]:
+    records = [parse_object(line) or {} for line in text.split("\n") if line.strip()]
+    return [str(record.get(headline_column(record, file)) or "") for record in records]
 
 
 def headline_column(names: Iterable[object], file: Path) -> str:
@@ -35,5 +80,6 @@ def headline_column(names: Iterable[object], file: Path) -> str:
         if name in found:
             return found[name]
     raise OnionError(
-        f"--data.headlines_file {file}: no column named {' or '.join(HEADLINE_NAMES)}; it has {', '.join(found) or 'none'}."
+        f"--data.headlines_file {file}: no column named {' or '.join(HEADLINE_NAMES)}; the columns are"
+        f" {', '.join(found) or '(none)'}; rename the one with the headlines."
     )

@@ -3,45 +3,46 @@
 import hashlib
 import os
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import datasets
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from onion_lightning.data.collate import Examples, Headlines
-from onion_lightning.data.corpus import column, load_corpus
-from onion_lightning.data.encoding import Encoded, encode_corpus
-from onion_lightning.data.headlines import read_headlines
+from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
+from onion_lightning.data.corpus import column_values, load_corpus
+from onion_lightning.data.encoding import CorpusReport, Encoded, encode_corpus
+from onion_lightning.data.headlines import load_headlines
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, check_range
 from onion_lightning.pretrained.source import load_config, load_tokenizer
 
 __all__ = ["OnionDataModule"]
 
 
 class OnionDataModule(pl.LightningDataModule):
-    """Reads, cleans, splits and tokenizes a corpus; deals its rows to ranks.
+    """Reads, cleans, splits and tokenizes a corpus, and distributes its rows over the ranks.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet file, a directory of them, a Hugging Face data set id, or kaggle:OWNER/NAME.
-        headline_column: name of the headline's column (found by itself: title, headline).
-        article_column: name of the article's column (found by itself: content, article, text, body).
-        min_words: articles with fewer words are dropped.
-        val_fraction: share of the headlines that goes to validation, chosen by a hash of the headline.
-        test_fraction: share of the headlines that goes to test.
-        max_length: most tokens of a headline and its article together.
-        overflow: what happens to a longer one: cut keeps its beginning, drop leaves it out.
-        batch_size: most rows of a micro-batch on one device.
-        global_batch_size: rows that the optimizer sees at a step, on all devices together.
-        num_workers: processes that prepare batches.
-        headlines: predict: headlines to write articles for.
-        headlines_file: predict: a text file with a headline a line, or a CSV, TSV or JSONL file with a headline column.
-        base_model: set from --model.base_model; its tokenizer is used.
-        seed: order of the rows; by default --seed_everything.
+        path: CSV, TSV, JSONL or Parquet file, directory of such files, Hugging Face dataset ID, or kaggle:OWNER/NAME.
+        headline_column: name of the headline column; by default, title or headline (case-insensitive).
+        article_column: name of the article column; by default, content, article, text or body (case-insensitive).
+        min_words: minimum number of words in an article; shorter articles are dropped.
+        val_fraction: fraction of headlines in the validation split, selected by a hash of the headline.
+        test_fraction: fraction of headlines in the test split, selected by a hash of the headline.
+        max_length: maximum number of tokens in an example: prompt, article and end-of-sequence token.
+        overflow: what to do with a longer example; cut keeps its beginning, drop discards it.
+        batch_size: maximum number of rows in a micro-batch on each device.
+        global_batch_size: number of rows per optimizer step over all devices; gradient accumulation is derived from it.
+        num_workers: number of worker processes that load batches; 0 loads them in the main process.
+        headlines: headlines to write articles for (predict only).
+        headlines_file: text file with one headline per line, or CSV, TSV or JSONL file with a headline column (predict only).
+        base_model: model whose tokenizer is used; set automatically from --model.base_model.
+        seed: seed for the order of the training rows; by default, the value of --seed_everything.
     """
+
+    report: CorpusReport  # set by `setup`, like `tokenizer`, `rows` and `sampler`
 
     def __init__(
         self,
@@ -75,75 +76,69 @@ class OnionDataModule(pl.LightningDataModule):
         self.headlines_file = headlines_file
         self.base_model = base_model
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.resume_at = (0, 0)
-        self.done_batches: set[int] = set()  # of headlines, written by an earlier run
+        self.resume_at = (0, 0)  # epoch, global batches already processed in it
+        self.done_batches: set[int] = set()  # batches of headlines that an interrupted `predict` already wrote
         self.encoded: dict[str, datasets.Dataset] = {}
-        self.report: dict[str, Any] = {}
         self.texts: dict[str, datasets.Dataset] = {}
         check_flags(self)
 
     def prepare_data(self) -> None:
-        """Fill the caches: on one process a node, before the others read them."""
-        if self.wants_headlines:
+        """Fill the caches, in one process per node."""
+        if self.trainer is not None and self.trainer.predicting:
             load_tokenizer(self.base_model)
         else:
             self.encode()
 
     def setup(self, stage: str) -> None:
-        """Load from the caches, on every process.
+        """Load the data of a stage from the caches, in every process.
 
         Raises:
             OnionError: a split that the stage needs is empty, or there are no headlines.
         """
         self.tokenizer = load_tokenizer(self.base_model)
         if stage == "predict":
-            self.rows = self.load_headlines()
+            self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context)
             return
         self.encoded, self.texts, self.report = self.encode()
-        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]
-        for split in needed:
+        for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
             self.check_split(split)
         if stage == "fit":
-            self.deal()
+            self.make_sampler()
 
     def encode(self) -> Encoded:
+        """Return the encoded corpus, from the cache if possible."""
         context = self.context
         if self.max_length > context:
             raise OnionError(
-                f"--data.max_length {self.max_length}: the context is {context} tokens in"
-                f" {self.base_model}; give that or less."
+                f"--data.max_length {self.max_length}: the context length is {context} tokens for {self.base_model}; give"
+                f" at most {context}."
             )
         corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
         return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
 
     @property
     def context(self) -> int:
-        """The base model's context, in tokens."""
+        """The base model's context length in tokens."""
         return int(load_config(self.base_model).max_position_embeddings)
 
-    @property
-    def wants_headlines(self) -> bool:
-        return self.trainer is not None and self.trainer.predicting
-
     def check_split(self, split: str) -> None:
-        limit = getattr(self.trainer, "limit_val_batches", 1) if split == "validation" else 1
-        if len(self.encoded[split]) == 0 and limit != 0:
-            flag = {"train": "val_fraction", "validation": "val_fraction", "test": "test_fraction"}[split]
-            value = self.fractions[0] if flag == "val_fraction" else self.fractions[1]
-            raise OnionError(
-                f"--data.{flag} {value}: leaves no {split} rows of the {self.report['kept']} that {self.path} has after"
-                f" cleaning; give {'a larger' if split != 'train' else 'a smaller'} fraction, or more rows."
-            )
+        unused = split == "validation" and getattr(self.trainer, "limit_val_batches", 1) == 0
+        if len(self.encoded[split]) or unused:
+            return
+        flag, value = ("test", self.fractions[1]) if split == "test" else ("val", self.fractions[0])
+        raise OnionError(
+            f"--data.{flag}_fraction {value}: leaves no {split} rows of the {self.report.kept} that remain of {self.path}"
+            f" after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows."
+        )
 
-    def deal(self) -> None:
-        """Form the global batches, and have Lightning step the optimizer after each."""
+    def make_sampler(self) -> None:
+        """Form the global batches, and set the Trainer's gradient accumulation to one optimizer step per global batch."""
         trainer = self.trainer
         assert trainer is not None
-        lengths = column(self.encoded["train"], "length")
-        supervised = lengths - column(self.encoded["train"], "prompt_length")
+        lengths = column_values(self.encoded["train"], "length")
         self.sampler = GlobalBatchSampler(
             lengths,
-            supervised,
+            lengths - column_values(self.encoded["train"], "prompt_length"),
             self.batch_size,
             self.global_batch_size,
             trainer.world_size,
@@ -153,20 +148,20 @@ class OnionDataModule(pl.LightningDataModule):
         self.sampler.resume_at = self.resume_at
         if trainer.accumulate_grad_batches not in (1, self.sampler.accumulate):
             raise OnionError(
-                f"--trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: it follows from"
-                f" --data.global_batch_size {self.global_batch_size} (here {self.sampler.accumulate}); leave it out."
+                f"--trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: is derived from"
+                f" --data.global_batch_size {self.global_batch_size} (here {self.sampler.accumulate}); omit the flag."
             )
         trainer.accumulate_grad_batches = self.sampler.accumulate
 
     def resume(self, epoch: int, step: int) -> None:
-        """Have the given epoch begin after `step` global batches. Called when a checkpoint is loaded."""
+        """Start the given epoch after `step` global batches. Called when a checkpoint is loaded."""
         self.resume_at = (epoch, step)
         if hasattr(self, "sampler"):
             self.sampler.resume_at = self.resume_at
             self.sampler.epoch = epoch
 
     def flags(self) -> dict[str, Any]:
-        """The flags that a checkpoint keeps: which rows there are, how they are cut, and how many make a step."""
+        """Return the flags saved in a checkpoint: those that determine the rows, their length and the steps."""
         return {
             "global_batch_size": self.global_batch_size,
             "max_length": self.max_length,
@@ -177,13 +172,13 @@ class OnionDataModule(pl.LightningDataModule):
         }
 
     def headlines_of(self, epoch: int, step: int, most: int = 8) -> list[str]:
-        """Headlines of the rows that the optimizer sees at a step of an epoch, the first few."""
+        """Return the first few headlines of the global batch of an optimizer step."""
         rows = self.sampler.global_batches(epoch)[step]
         return [self.texts["train"][int(row)]["headline"] for row in rows[:most]]
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the order of training rows depends on: rows, seed and size of a global batch."""
+        """Hash of everything that determines the order of training rows: the rows, the seed and the global batch size."""
         rows = hashlib.sha256()
         for batch in self.texts["train"].iter(1000):
             rows.update(repr((batch["headline"], batch["article"])).encode())
@@ -192,69 +187,45 @@ class OnionDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(
-            Examples(self.encoded["train"]), batch_size=None, sampler=self.sampler, num_workers=self.num_workers
+            ExampleBatches(self.encoded["train"]), batch_size=None, sampler=self.sampler, num_workers=self.num_workers
         )
 
     def val_dataloader(self) -> DataLoader:
-        return self.held_out("validation")
+        return self.held_out_dataloader("validation")
 
     def test_dataloader(self) -> DataLoader:
-        return self.held_out("test")
+        return self.held_out_dataloader("test")
+
+    def held_out_dataloader(self, split: str) -> DataLoader:
+        encoded = self.encoded[split]
+        sampler = self.held_out_sampler(column_values(encoded, "length"))
+        return DataLoader(ExampleBatches(encoded), batch_size=None, sampler=sampler, num_workers=self.num_workers)
 
     def predict_dataloader(self) -> DataLoader:
         lengths = [len(encode_prompt(self.tokenizer, headline)) for headline in self.rows]
-        return DataLoader(Headlines(self.rows), batch_size=None, sampler=self.held_out_sampler(lengths))
-
-    def held_out(self, split: str) -> DataLoader:
-        encoded = self.encoded[split]
-        sampler = self.held_out_sampler(column(encoded, "length"))
-        return DataLoader(Examples(encoded), batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        return DataLoader(HeadlineBatches(self.rows), batch_size=None, sampler=self.held_out_sampler(lengths))
 
     def held_out_sampler(self, lengths: Any) -> HeldOutSampler:
         assert self.trainer is not None
         world, rank = self.trainer.world_size, self.trainer.global_rank
         return HeldOutSampler(lengths, self.batch_size, world, rank, self.done_batches)
 
-    def load_headlines(self) -> list[str]:
-        """Headlines from the flags, checked.
-
-        Raises:
-            OnionError: none were given, one is blank, or one does not fit the model's context.
-        """
-        flag = f"--data.headlines_file {self.headlines_file}" if self.headlines_file else "--data.headlines"
-        rows = (self.headlines or []) + (read_headlines(Path(self.headlines_file)) if self.headlines_file else [])
-        if not rows:
-            raise OnionError(
-                f"{flag}: no headlines; give --data.headlines '[\"A Headline\"]' or --data.headlines_file FILE."
-            )
-        rows = [" ".join(row.split()) for row in rows]
-        context = self.context
-        for number, row in enumerate(rows, 1):
-            if not row:
-                raise OnionError(f"{flag}: headline {number} of {len(rows)} is blank; remove it.")
-            length = len(encode_prompt(self.tokenizer, row))
-            if length >= context:
-                raise OnionError(
-                    f"{flag}: headline {number} is {length} tokens long with its prompt, and the model's context is"
-                    f" {context}; shorten it ({row[:40]!r}...)."
-                )
-        return rows
-
 
 def check_flags(data: OnionDataModule) -> None:
-    for flag, value, good, range_ in (
-        ("batch_size", data.batch_size, data.batch_size >= 1, "at least 1"),
-        ("global_batch_size", data.global_batch_size, data.global_batch_size >= 1, "at least 1"),
-        ("max_length", data.max_length, data.max_length >= 8, "at least 8"),
-        ("min_words", data.min_words, data.min_words >= 0, "0 or more"),
-        ("num_workers", data.num_workers, data.num_workers >= 0, "0 or more"),
-        ("val_fraction", data.fractions[0], 0 <= data.fractions[0] < 1, "from 0 to below 1"),
-        ("test_fraction", data.fractions[1], 0 <= data.fractions[1] < 1, "from 0 to below 1"),
-    ):
-        if not good:
-            raise OnionError(f"--data.{flag} {value}: must be {range_}.")
-    if sum(data.fractions) >= 1:
+    """Check the ranges of the flags.
+
+    Raises:
+        OnionError: a value is out of range.
+    """
+    counts = {"batch_size": 1, "global_batch_size": 1, "max_length": 8, "min_words": 0, "num_workers": 0}
+    for name, smallest in counts.items():
+        value = getattr(data, name)
+        check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
+    val, test = data.fractions
+    check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
+    check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")
+    if val + test >= 1:
         raise OnionError(
-            f"--data.val_fraction {data.fractions[0]}: with --data.test_fraction {data.fractions[1]} nothing is left to"
-            " train on; give smaller fractions."
+            f"--data.val_fraction {val}: with --data.test_fraction {test} leaves no rows to train on; give smaller"
+            " fractions."
         )

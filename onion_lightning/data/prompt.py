@@ -1,14 +1,14 @@
-"""The prompt template, and how prompts and training examples become token ids.
+"""The prompt template, and the encoding of prompts and training examples as token ids.
 
-Prompt and article are tokenized apart and their ids joined: SentencePiece puts a space before the first word of
-whatever it encodes, so the joint encoding of both would differ from what `generate` continues from.
+Prompt and article are tokenized separately and their ids concatenated: SentencePiece adds a space before the first word
+of each text it encodes, so encoding both as one text would not give the ids that `generate` continues from.
 """
 
 from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Example", "Overflow", "encode_examples", "encode_prompt", "format_prompt"]
+__all__ = ["Example", "Overflow", "encode_examples", "encode_prompt", "encode_texts", "format_prompt"]
 
 Overflow = Literal["cut", "drop"]
 
@@ -19,9 +19,9 @@ class Example(NamedTuple):
     """A training example.
 
     Attributes:
-        input_ids: prompt, article and EOS, no longer than `max_length`.
-        prompt_length: `input_ids[prompt_length:]` is what the loss is taken on.
-        full_length: tokens that it had before it was cut.
+        input_ids: ids of prompt, article and EOS, at most `max_length` of them.
+        prompt_length: the loss is computed on `input_ids[prompt_length:]`.
+        full_length: number of tokens before the example was cut.
     """
 
     input_ids: list[int]
@@ -30,44 +30,47 @@ class Example(NamedTuple):
 
 
 def format_prompt(headline: str) -> str:
-    """Put a headline into the template, on one line: a headline can then never open a section of its own."""
+    """Insert a headline into the template as a single line, so that it can never start a section of its own."""
     return TEMPLATE.format(headline=" ".join(headline.split()))
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """Token ids of plain texts. A special token written inside one (`</s>`) is encoded as the text that it is."""
+    """Encode plain texts. A special token that appears in a text (`</s>`) is encoded as ordinary text."""
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
     return ids
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, headlines: list[str]) -> list[list[int]]:
-    """Token ids of prompts, opened by BOS where the tokenizer's model was pretrained with one."""
-    opening: list[int] = [i for i in tokenizer("").input_ids if i == tokenizer.bos_token_id]
-    return [opening + ids for ids in encode_texts(tokenizer, list(map(format_prompt, headlines)))]
+    """Encode prompts, with a leading BOS if the tokenizer adds one."""
+    bos: list[int] = [i for i in tokenizer("").input_ids if i == tokenizer.bos_token_id]
+    return [bos + ids for ids in encode_texts(tokenizer, list(map(format_prompt, headlines)))]
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, headline: str) -> list[int]:
-    """Token ids of one prompt."""
+    """Encode a single prompt."""
     return encode_prompts(tokenizer, [headline])[0]
 
 
 def encode_examples(
     tokenizer: PreTrainedTokenizerBase, headlines: list[str], articles: list[str], max_length: int, overflow: Overflow
 ) -> list[Example | None]:
-    """Encode prompt, article and closing EOS of each pair.
+    """Encode prompt, article and EOS of each headline/article pair.
 
     Args:
-        max_length: most tokens of prompt, article and EOS together.
-        overflow: `cut` keeps the beginning of a longer example, without EOS (it did not end there: trl#1623);
-            `drop` leaves it out.
+        tokenizer: the base model's tokenizer.
+        headlines: one per article.
+        articles: one per headline.
+        max_length: maximum number of tokens of prompt, article and EOS together.
+        overflow: what to do with a longer example: `cut` keeps its beginning, without EOS because the article does not
+            end there (trl#1623); `drop` discards it.
 
     Returns:
-        For each pair its example; None where it is left out, or where the prompt alone fills `max_length`.
+        One example per pair; None for a pair that is dropped or whose prompt alone fills `max_length`.
     """
-    found: list[Example | None] = []
+    examples: list[Example | None] = []
     bodies = encode_texts(tokenizer, articles)
     for prompt, body in zip(encode_prompts(tokenizer, headlines), bodies, strict=True):
         ids = [*prompt, *body, tokenizer.eos_token_id]
         fits = len(prompt) < max_length and (len(ids) <= max_length or overflow == "cut")
-        found.append(Example(ids[:max_length], len(prompt), len(ids)) if fits else None)
-    return found
+        examples.append(Example(ids[:max_length], len(prompt), len(ids)) if fits else None)
+    return examples

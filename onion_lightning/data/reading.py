@@ -1,70 +1,57 @@
-"""Reading headline/article tables: CSV, TSV, JSONL and Parquet files, directories of them, hub and Kaggle data sets.
+"""Reads headline/article tables from CSV, TSV, JSONL and Parquet files, one `RawRow` per row, in file order.
 
-Every row of every file comes out once, in order, as a `RawRow`; a row that cannot be read says so in `problem` and never
-fails its file.
+A row that cannot be parsed does not fail its file: it is returned with the reason in `problem`.
 """
 
 import csv
-import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["Columns", "RawRow", "find_columns", "find_files", "fingerprint", "read_file"]
+__all__ = ["HEADLINE_NAMES", "READERS", "Columns", "RawRow", "as_text", "find_columns", "parse_object", "read_file"]
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"}
 HEADLINE_NAMES = ("title", "headline")
 ARTICLE_NAMES = ("content", "article", "text", "body")
 
-Columns = tuple[str | None, str | None]  # the headline's and the article's column, as typed by the user
+Columns = tuple[str | None, str | None]  # --data.headline_column and --data.article_column
 
 
 class RawRow(TypedDict):
-    """A row as it was read. A missing cell is None; `problem` is a reason to drop the row, or empty."""
+    """A row before cleaning. A missing cell is None; `problem` is the reason to drop the row, or empty."""
 
     headline: str | None
     article: str | None
     problem: str
 
 
-def find_files(path: Path) -> list[Path]:
-    """List the tables at a path: the file itself, or a directory's, by name.
+def read_file(file: Path, columns: Columns) -> Iterator[RawRow]:
+    """Read a table row by row with the reader for its suffix.
 
     Raises:
-        OnionError: nothing is there, or nothing that can be read.
+        OnionError: the file lacks one of the columns, or is not a valid Parquet file.
     """
-    if not path.exists():
-        raise OnionError(f"--data.path {path}: no such file or directory; give a CSV, TSV, JSONL or Parquet file.")
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    if not files:
-        raise OnionError(
-            f"--data.path {path}: the directory holds no {', '.join(sorted(SUFFIXES))} file; put one there."
-        )
-    for file in files:
-        if file.suffix.lower() not in SUFFIXES:
-            known = ", ".join(sorted(SUFFIXES))
-            raise OnionError(f"--data.path {file}: files of this kind are not read; convert it to one of {known}.")
-    return files
+    return READERS[file.suffix.lower()](file, columns)
 
 
-def fingerprint(file: Path) -> str:
-    """SHA-256 of a file's bytes: the cache's key, so that an edited file is read again."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def wanted_names(columns: Columns, at: int) -> tuple[str, ...]:
+    """Return the lower-case names accepted for the headline column (`at=0`) or the article column (`at=1`)."""
+    given = columns[at]
+    return (given.strip().lower(),) if given else (HEADLINE_NAMES, ARTICLE_NAMES)[at]
 
 
 def find_columns(names: Iterable[str], columns: Columns, source: str) -> tuple[str, str]:
-    """Find the two columns, without regard to case.
+    """Find the headline and the article column by name, ignoring case.
 
     Raises:
-        OnionError: a column is missing; the sentence lists those that are there.
+        OnionError: a column is missing; the message lists the columns found.
     """
     names = [name for name in names if name]
     folded = {name.strip().lower(): name for name in reversed(names)}
@@ -75,43 +62,16 @@ def find_columns(names: Iterable[str], columns: Columns, source: str) -> tuple[s
         if match is None:
             raise OnionError(
                 f"--data.path {source}: no column named {' or '.join(wanted)}; the columns are"
-                f" {', '.join(map(repr, names)) or '(none: the file is empty)'}; name the right one with --data.{flag}."
+                f" {', '.join(map(repr, names)) or '(none: the file is empty)'}; specify the right one with --data.{flag}."
             )
         found.append(match)
     return found[0], found[1]
 
 
-def read_file(file: Path, columns: Columns) -> Iterator[RawRow]:
-    """Read one table, row by row.
-
-    Raises:
-        OnionError: the file has no such columns, or is no Parquet file.
-    """
-    match file.suffix.lower():
-        case ".parquet":
-            return read_parquet(file, columns)
-        case ".jsonl" | ".ndjson":
-            return read_jsonl(file, columns)
-        case suffix:
-            return read_csv(file, columns, "\t" if suffix == ".tsv" else ",")
-
-
-def detect_encoding(file: Path) -> str:
-    """UTF-8, with or without a byte-order mark; anything else is read as cp1252, and told."""
-    try:
-        with file.open(encoding="utf-8") as stream:
-            while stream.read(1 << 20):
-                pass
-    except UnicodeDecodeError as error:
-        log.warning("%s is not UTF-8 (byte %d); reading it as cp1252.", file, error.start)
-        return "cp1252"
-    return "utf-8-sig"
-
-
 def read_csv(file: Path, columns: Columns, delimiter: str) -> Iterator[RawRow]:
-    csv.field_size_limit(sys.maxsize)  # an article may be longer than the module's 128 KiB
+    csv.field_size_limit(sys.maxsize)  # an article may exceed the csv module's default of 128 KiB
     with file.open(encoding=detect_encoding(file), errors="replace", newline="") as stream:
-        quotes = QuoteCount(stream)
+        quotes = QuoteCounter(stream)
         rows = csv.reader(quotes, delimiter=delimiter)
         header = next(rows, [])
         names = find_columns(header, columns, str(file))
@@ -129,11 +89,13 @@ def read_csv(file: Path, columns: Columns, delimiter: str) -> Iterator[RawRow]:
             cells += [""] * (len(header) - len(cells))
             yield RawRow(headline=cells[headline_at], article=cells[article_at], problem="")
     if odd and spans:
-        log.warning("%s: a quote that opens in line %d is never closed; all that follows is one cell.", file, opened)
+        log.warning(
+            "%s: the quote opened on line %d is never closed; everything after it was read as one cell.", file, opened
+        )
 
 
-class QuoteCount:
-    """The lines of a stream, with the quotes in them counted: the csv module reads past one that is never closed."""
+class QuoteCounter:
+    """Iterates over the lines of a stream and counts their quotes: the csv module does not report an unclosed quote."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = iter(lines)
@@ -148,15 +110,27 @@ class QuoteCount:
         return line
 
     def take(self) -> int:
-        """The quotes since the last call."""
+        """Return the number of quotes since the last call."""
         count, self.count = self.count, 0
         return count
 
 
+def detect_encoding(file: Path) -> str:
+    """Return UTF-8 (with or without a byte-order mark), or cp1252, with a warning, for a file that is not UTF-8."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            while stream.read(1 << 20):
+                pass
+    except UnicodeDecodeError as error:
+        log.warning("%s is not UTF-8 (byte %d); reading it as cp1252.", file, error.start)
+        return "cp1252"
+    return "utf-8-sig"
+
+
 def read_jsonl(file: Path, columns: Columns) -> Iterator[RawRow]:
-    """Lines end at LF alone: U+2028 inside a string is text."""
+    """Read one JSON object per line. Only LF ends a line: U+2028 inside a string is text."""
     encoding = detect_encoding(file)
-    seen: dict[str, None] = {}  # all keys, in order
+    seen: dict[str, None] = {}  # the keys of all records, in order
     with file.open("rb") as stream:
         for line in stream:
             text = line.decode(encoding, errors="replace").strip()
@@ -167,28 +141,23 @@ def read_jsonl(file: Path, columns: Columns) -> Iterator[RawRow]:
                 yield RawRow(headline=None, article=None, problem="unreadable")
                 continue
             seen |= dict.fromkeys(record)
-            found = [pick(record, wanted_names(columns, at)) for at in (0, 1)]
-            yield RawRow(headline=as_text(found[0]), article=as_text(found[1]), problem="")
+            headline, article = (pick(record, wanted_names(columns, at)) for at in (0, 1))
+            yield RawRow(headline=as_text(headline), article=as_text(article), problem="")
     find_columns(seen, columns, str(file))
 
 
-def wanted_names(columns: Columns, at: int) -> tuple[str, ...]:
-    """Names, in lower case, that the headline's (0) or the article's (1) column may have."""
-    typed = columns[at]
-    return (typed.strip().lower(),) if typed else (HEADLINE_NAMES, ARTICLE_NAMES)[at]
-
-
-def pick(record: dict[str, Any], names: tuple[str, ...]) -> object:
-    folded = {key.strip().lower(): value for key, value in record.items()}
-    return next((folded[name] for name in names if name in folded), None)
-
-
 def parse_object(text: str) -> dict[str, Any] | None:
+    """Parse a JSON object; return None for anything else."""
     try:
         record = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def pick(record: dict[str, Any], names: tuple[str, ...]) -> object:
+    folded = {key.strip().lower(): value for key, value in record.items()}
+    return next((folded[name] for name in names if name in folded), None)
 
 
 def read_parquet(file: Path, columns: Columns) -> Iterator[RawRow]:
@@ -198,7 +167,7 @@ def read_parquet(file: Path, columns: Columns) -> Iterator[RawRow]:
     try:
         table = pyarrow.parquet.ParquetFile(file)
     except pyarrow.ArrowInvalid as error:
-        raise OnionError(f"--data.path {file}: not a Parquet file ({error}); write it again.") from error
+        raise OnionError(f"--data.path {file}: is not a valid Parquet file ({error}); export it again.") from error
     with table:
         names = find_columns(table.schema_arrow.names, columns, str(file))
         for batch in table.iter_batches(batch_size=1000, columns=list(names)):
@@ -207,7 +176,16 @@ def read_parquet(file: Path, columns: Columns) -> Iterator[RawRow]:
 
 
 def as_text(value: object) -> str | None:
-    """A cell as text. None and the float NaN, which tables use for a missing cell, are missing, never the text "nan"."""
+    """Convert a cell to text. None and NaN are missing cells, never the texts "None" and "nan"."""
     if value is None or (isinstance(value, float) and value != value):
         return None
     return value if isinstance(value, str) else str(value)
+
+
+READERS: dict[str, Callable[[Path, Columns], Iterator[RawRow]]] = {
+    ".csv": partial(read_csv, delimiter=","),
+    ".tsv": partial(read_csv, delimiter="\t"),
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".parquet": read_parquet,
+}

@@ -1,20 +1,24 @@
-"""From the records of an evaluation to its figures: each system's means, their intervals, and paired differences."""
+"""Computes the metrics of an evaluation from its samples: means per system, intervals and paired differences."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
-from onion_lightning.evaluation.copying import CopyIndex
-from onion_lightning.evaluation.evaluator import SYSTEMS, Row
-from onion_lightning.evaluation.likelihood import interval, paired_difference, per_unit
-from onion_lightning.evaluation.style import STYLE, distance, measure_text
+from onion_lightning.evaluation.bootstrap import (
+    Interval,
+    PairedDifference,
+    bootstrap_interval,
+    paired_difference,
+    per_unit,
+)
+from onion_lightning.evaluation.measures import Sample
+from onion_lightning.evaluation.style import STYLE, style_distance
+from onion_lightning.evaluation.tasks import SYSTEMS
 
-__all__ = ["COPIED", "compare", "describe"]
-
-COPIED = 12  # words: a longer verbatim run is flagged
+__all__ = ["EvaluationMetrics", "EvaluationSettings", "SystemMetrics", "compute_metrics"]
 
 MEANS = (
     "eos_rate",
@@ -28,93 +32,122 @@ MEANS = (
 )
 
 
-def describe(
-    records: Sequence[dict[str, Any]], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, index: CopyIndex
-) -> list[dict[str, Any]]:
-    """Everything about each headline: the systems' articles and the real one, with all measures of each.
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What was evaluated, and how.
+
+    Attributes:
+        headlines: number of evaluated headlines.
+        n: value of `--n`; None by default.
+        shots: value of `--shots`.
+        shots_least: smallest number of examples in a few-shot prompt, where fewer than `shots` fit.
+        seed: seed of the model, which generation depends on.
+        batch_size: number of headlines per batch.
+    """
+
+    headlines: int
+    n: int | None
+    shots: int
+    shots_least: int
+    base_model: str
+    load_in: str
+    checkpoint: str
+    seed: int
+    corpus: str
+    batch_size: int
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    repetition_penalty: float
+
+
+@dataclass(frozen=True)
+class SystemMetrics:
+    """The metrics of one system by key, and the intervals of those that have one."""
+
+    values: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class EvaluationMetrics:
+    """All metrics of an evaluation: the content of `metrics.json`.
+
+    Attributes:
+        settings: what was evaluated, and how.
+        systems: metrics by system, "real" included.
+        paired: loss differences, `tuned_minus_base` and `tuned_minus_few_shot`.
+    """
+
+    settings: EvaluationSettings
+    systems: dict[str, SystemMetrics]
+    paired: dict[str, PairedDifference]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "settings": asdict(self.settings),
+            "systems": {name: system.values for name, system in self.systems.items()},
+            "intervals": {name: system.intervals for name, system in self.systems.items()},
+            "paired": {name: asdict(difference) for name, difference in self.paired.items()},
+        }
+
+
+def compute_metrics(samples: Sequence[Sample], settings: EvaluationSettings, seed: int) -> EvaluationMetrics:
+    """Compute the metrics of all systems.
+
+    Loss is in nats per token, over all tokens of all articles; bits per byte are comparable between tokenizers; other
+    metrics are means over articles. Intervals are 95% bootstrap intervals over headlines.
 
     Args:
-        records: of `Evaluation`, in any order.
-        rows: the test headlines.
-        tokenizer: the base model's.
-        index: of the training articles.
+        samples: the measured articles of each headline.
+        settings: reported along with the metrics.
+        seed: seed of the bootstrap.
     """
-    found = {(record["index"], record["system"]): record for record in records}
-    samples: list[dict[str, Any]] = []
-    for row in rows:
-        scored = tokenizer.decode(row.completion, skip_special_tokens=True)
-        sample: dict[str, Any] = {
-            "headline": row.headline,
-            "tokens": len(row.completion),
-            "bytes": len(scored.encode()),
-        }
-        sample |= {"shots": row.shot_count, "systems": {}}
-        for system in (*SYSTEMS, "real"):
-            sample["systems"][system] = describe_article(row.headline, found[row.place, system], index)
-        samples.append(sample)
-    return samples
-
-
-def describe_article(headline: str, record: dict[str, Any], index: CopyIndex) -> dict[str, Any]:
-    copied = index.longest(record["text"])
-    found = {"article": record["text"], "headline_rank": record["rank"]} | measure_text(headline, record["text"])
-    found |= {"headline_top_1": record["rank"] == 1, "headline_mrr": 1 / record["rank"]}
-    found |= {"copied_words": copied.words, "copied_from": copied.headline, "copied_rate": copied.words >= COPIED}
-    if "loss" in record:
-        found |= {"loss": record["loss"], "new_tokens": record["tokens"]}
-        found |= {"eos_rate": record["finish_reason"] == "eos", "cut_rate": record["finish_reason"] == "length"}
-    return found
-
-
-def compare(samples: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """The figures of an evaluation, with stable keys: `systems`, `intervals` and `paired`.
-
-    Loss is in nats per token, over all tokens of all articles; bits per byte are comparable between tokenizers; means
-    are over articles. Intervals are 95% bootstrap intervals over headlines.
-    """
-    columns = {name: column(samples, name) for name in (*SYSTEMS, "real")}
-    tokens, sizes = (np.array([sample[name] for sample in samples]) for name in ("tokens", "bytes"))
-    systems: dict[str, dict[str, Any]] = {}
-    intervals: dict[str, dict[str, Any]] = {}
-    for name, values in columns.items():
-        systems[name], intervals[name] = (
-            likelihoods(values["loss"], tokens, sizes, seed) if name != "real" else ({}, {})
-        )
-        for metric in (*MEANS, *STYLE):
-            if metric in values:
-                systems[name][metric] = float(np.mean(values[metric]))
-                intervals[name][metric] = interval([values[metric]], np.mean, seed)
-        systems[name] |= spread(values["words"])
-        systems[name] |= {"longest_copy": int(max(values["copied_words"]))}
-    for card in systems.values():
-        card["style_distance"] = distance(card, systems["real"])
-    losses = {name: columns[name]["loss"] for name in SYSTEMS}
+    tokens, sizes = np.array([sample.tokens for sample in samples]), np.array([sample.bytes for sample in samples])
+    columns = {name: columns_of(samples, name) for name in (*SYSTEMS, "real")}
+    real_style = {name: float(np.mean(columns["real"][name])) for name in STYLE}
+    systems = {name: system_metrics(column, real_style, tokens, sizes, seed) for name, column in columns.items()}
+    tuned = columns["tuned"]["loss"]
     paired = {
-        f"tuned_minus_{other}": paired_difference(losses["tuned"], losses[other], tokens, seed)
+        f"tuned_minus_{other}": paired_difference(tuned, columns[other]["loss"], tokens, seed)
         for other in ("base", "few_shot")
     }
-    return {"systems": systems, "intervals": intervals, "paired": paired}
+    return EvaluationMetrics(settings, systems, paired)
 
 
-def column(samples: Sequence[dict[str, Any]], system: str) -> dict[str, np.ndarray]:
-    """The numbers of one system, each (headlines,)."""
-    of_system = [sample["systems"][system] for sample in samples]
-    numbers = [name for name, value in of_system[0].items() if not isinstance(value, str)]
-    return {name: np.array([one[name] for one in of_system], dtype=float) for name in numbers}
+def columns_of(samples: Sequence[Sample], system: str) -> dict[str, np.ndarray]:
+    """Return the numeric measures of one system by key, each (headlines,)."""
+    articles = [sample.systems[system].to_json() for sample in samples]
+    numeric = [key for key, value in articles[0].items() if not isinstance(value, str)]
+    return {key: np.array([article[key] for article in articles], dtype=float) for key in numeric}
 
 
-def likelihoods(
+def system_metrics(
+    columns: dict[str, np.ndarray], real_style: dict[str, float], tokens: np.ndarray, sizes: np.ndarray, seed: int
+) -> SystemMetrics:
+    values: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    if "loss" in columns:
+        values, intervals = likelihood_metrics(columns["loss"], tokens, sizes, seed)
+    for key in (*MEANS, *STYLE):
+        if key in columns:
+            values[key] = float(np.mean(columns[key]))
+            intervals[key] = bootstrap_interval([columns[key]], np.mean, seed)
+    values |= {f"words_{q}": float(np.quantile(columns["words"], q / 100)) for q in (25, 50, 75)}
+    values |= {"longest_copy": int(max(columns["copied_words"])), "style_distance": style_distance(values, real_style)}
+    return SystemMetrics(values, intervals)
+
+
+def likelihood_metrics(
     losses: np.ndarray, tokens: np.ndarray, sizes: np.ndarray, seed: int
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Loss per token, perplexity and bits per byte, and their intervals."""
-    loss, bits = per_unit(losses, tokens), per_unit(losses / math.log(2), sizes)
-    of_loss = interval([losses, tokens], per_unit, seed)
-    values = {"loss": float(loss), "perplexity": math.exp(loss), "bits_per_byte": float(bits)}
-    of_perplexity = [math.exp(end) for end in of_loss]
-    of_bits = interval([losses / math.log(2), sizes], per_unit, seed)
-    return values, {"loss": of_loss, "perplexity": of_perplexity, "bits_per_byte": of_bits}
-
-
-def spread(words: np.ndarray) -> dict[str, float]:
-    """Quartiles of the lengths in words."""
-    return {f"words_{q}": float(np.quantile(words, q / 100)) for q in (25, 50, 75)}
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Return loss per token, perplexity and bits per byte, and their intervals."""
+    bits = losses / math.log(2)
+    loss, loss_interval = float(per_unit(losses, tokens)), bootstrap_interval([losses, tokens], per_unit, seed)
+    values = {"loss": loss, "perplexity": math.exp(loss), "bits_per_byte": float(per_unit(bits, sizes))}
+    intervals = {
+        "loss": loss_interval,
+        "perplexity": Interval(*map(math.exp, loss_interval)),
+        "bits_per_byte": bootstrap_interval([bits, sizes], per_unit, seed),
+    }
+    return values, intervals

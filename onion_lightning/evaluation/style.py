@@ -1,16 +1,26 @@
-"""Measures of one article's text: does it end, loop, have the form of a news article, and keep to its headline?"""
+"""Measures of a single article: length, repetition, news-article style, and overlap with its headline."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 
-__all__ = ["STYLE", "content_words", "distance", "distinct", "is_looping", "measure_text", "recall", "words_of"]
+__all__ = [
+    "STYLE",
+    "TextMeasures",
+    "content_words",
+    "distinct",
+    "headline_recall",
+    "is_looping",
+    "measure_text",
+    "style_distance",
+    "words_of",
+]
 
-LOOP = 8  # a run of so many words that comes twice
-OPENING = 50  # words that distinct-n is taken on: it falls with length, and systems differ in length
+LOOP = 8  # words of a run that must not occur twice
+DISTINCT_WORDS = 50  # distinct-n decreases with length, and systems differ in length: use the first words only
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE = re.compile(r"[.!?]+[\"”’)]*(?=\s|$)")
@@ -29,11 +39,60 @@ FUNCTION_WORDS = frozenset(
     " we were what when where which while who whose why will with would yet you your".split()
 )
 
+# Fields of `TextMeasures` that describe style.
 STYLE = ("dateline", "spokesperson", "closing_turn", "words_per_sentence", "distinct_1", "distinct_2", "distinct_3")
 
 
+@dataclass(frozen=True)
+class TextMeasures:
+    """Measures of an article. The fields are the keys of `metrics.json` and `samples.jsonl`.
+
+    Attributes:
+        words: number of words.
+        loop_rate: whether a run of 8 words occurs twice.
+        headline_recall: share of the headline's content words that the article reuses.
+        dateline: whether the first line begins with a dateline, such as "TOLEDO, OH—".
+        spokesperson: whether a quotation is attributed to a speaker.
+        closing_turn: whether the last 40 words contain a stock ending, such as "at press time".
+        words_per_sentence: mean sentence length.
+        distinct_1: distinct-1 of the first 50 words.
+        distinct_2: distinct-2 of the first 50 words.
+        distinct_3: distinct-3 of the first 50 words.
+    """
+
+    words: int
+    loop_rate: bool
+    headline_recall: float
+    dateline: bool
+    spokesperson: bool
+    closing_turn: bool
+    words_per_sentence: float
+    distinct_1: float
+    distinct_2: float
+    distinct_3: float
+
+
+def measure_text(headline: str, article: str) -> TextMeasures:
+    """Compute all measures of an article."""
+    words = words_of(article)
+    first_line = article.lstrip().partition("\n")[0]
+    ending = " ".join(article.split()[-40:])
+    return TextMeasures(
+        words=len(words),
+        loop_rate=is_looping(words),
+        headline_recall=headline_recall(headline, words),
+        dateline=bool(DATELINE.match(first_line)),
+        spokesperson=bool(SPOKESPERSON.search(curl_quotes(article))),
+        closing_turn=bool(CLOSING.search(ending)),
+        words_per_sentence=words_per_sentence(article),
+        distinct_1=distinct(words, 1),
+        distinct_2=distinct(words, 2),
+        distinct_3=distinct(words, 3),
+    )
+
+
 def words_of(text: str) -> list[str]:
-    """Words in lower case, without marks."""
+    """Split a text into lowercase words without punctuation."""
     return WORD.findall(text.lower().replace("’", "'"))
 
 
@@ -42,73 +101,56 @@ def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
 
 
 def is_looping(words: Sequence[str]) -> bool:
-    """Whether any run of 8 words comes twice."""
+    """Return whether any run of 8 words occurs twice."""
     runs = ngrams(words, LOOP)
     return len(set(runs)) < len(runs)
 
 
 def distinct(words: Sequence[str], n: int) -> float:
-    """Share of n-grams that are different from one another, in the first 50 words (Li et al. 2016); 0 without any."""
-    runs = ngrams(words[:OPENING], n)
-    return len(set(runs)) / len(runs) if runs else 0.0
+    """Return distinct-n (Li et al. 2016) of the first 50 words: unique n-grams / n-grams, or 0 if there are none."""
+    found = ngrams(words[:DISTINCT_WORDS], n)
+    return len(set(found)) / len(found) if found else 0.0
 
 
 def stem(word: str) -> str:
-    """A word without its plural or possessive ending, so that "eggs" takes up "egg"."""
+    """Remove a plural or possessive ending, so that "eggs" matches "egg"."""
     word = word.removesuffix("'s").removesuffix("'")
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def content_words(headline: str) -> set[str]:
-    """Stems of a headline's words, without function words such as "this", "we'll" and "doesn't"."""
+    """Return the stems of a headline's words, without function words such as "this", "we'll" and "doesn't"."""
     words = {word for word in words_of(headline) if not word.endswith("n't")}
     return {stem(word) for word in words if word.partition("'")[0] not in FUNCTION_WORDS}
 
 
-def recall(headline: str, words: Sequence[str]) -> float:
-    """Share of the headline's content words that an article takes up; 1 where it has none."""
+def headline_recall(headline: str, words: Sequence[str]) -> float:
+    """Return the share of the headline's content words that occur in an article; 1 if the headline has none."""
     wanted = content_words(headline)
     return len(wanted & set(map(stem, words))) / len(wanted) if wanted else 1.0
 
 
 def words_per_sentence(text: str) -> float:
-    """Mean words of a text's sentences. What follows the last one's end was cut, and is left out."""
+    """Return the mean sentence length in words. Text after the end of the last complete sentence is ignored."""
     ends = [match.end() for match in SENTENCE.finditer(text)]
     return len(words_of(text[: ends[-1]])) / len(ends) if ends else float(len(words_of(text)))
 
 
-def curly(text: str) -> str:
-    """A text with straight double quotes made opening and closing ones, in turn, line by line."""
+def curl_quotes(text: str) -> str:
+    """Replace straight double quotes by opening and closing quotes, alternating within each line."""
 
-    def paired(line: str) -> str:
+    def curl(line: str) -> str:
         marks = cycle("“”")
         return re.sub('"', lambda match: next(marks), line)
 
-    return "\n".join(map(paired, text.split("\n")))
+    return "\n".join(map(curl, text.split("\n")))
 
 
-def measure_text(headline: str, article: str) -> dict[str, float]:
-    """All measures of an article's text. Shares and yes/no are 0 to 1; `words` and `words_per_sentence` are counts."""
-    words = words_of(article)
-    first_line = article.lstrip().partition("\n")[0]
-    ending = " ".join(article.split()[-40:])
-    return {
-        "words": len(words),
-        "loop_rate": is_looping(words),
-        "headline_recall": recall(headline, words),
-        "dateline": bool(DATELINE.match(first_line)),
-        "spokesperson": bool(SPOKESPERSON.search(curly(article))),
-        "closing_turn": bool(CLOSING.search(ending)),
-        "words_per_sentence": words_per_sentence(article),
-        **{f"distinct_{n}": distinct(words, n) for n in (1, 2, 3)},
-    }
+def style_distance(style: Mapping[str, float], real: Mapping[str, float]) -> float:
+    """Return how far the style of a system is from that of the real articles, from 0 to 1: the mean gap over `STYLE`.
 
-
-def distance(card: dict[str, Any], real: dict[str, Any]) -> float:
-    """How far a style card lies from that of the real articles, 0 to 1: the mean difference over its entries.
-
-    Shares differ by their difference, words per sentence by |a - b| / max(a, b).
+    The gap is the absolute difference for shares, and |a - b| / max(a, b) for words per sentence.
     """
-    gaps = [abs(card[name] - real[name]) for name in STYLE if name != "words_per_sentence"]
-    a, b = card["words_per_sentence"], real["words_per_sentence"]
+    gaps = [abs(style[name] - real[name]) for name in STYLE if name != "words_per_sentence"]
+    a, b = style["words_per_sentence"], real["words_per_sentence"]
     return float(np.mean([*gaps, abs(a - b) / max(a, b, 1e-9)]))

@@ -1,14 +1,14 @@
-"""What `evaluate` and `attend` say on the terminal when they are done."""
+"""Prints the main metrics of an evaluation on the terminal."""
 
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from onion_lightning.evaluation.evaluator import DEFAULT_N, SYSTEMS
-from onion_lightning.evaluation.report import TITLES, list_figures
+from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings
+from onion_lightning.evaluation.report import COLUMNS, TITLES, metric_table
+from onion_lightning.evaluation.tasks import DEFAULT_N
 
 __all__ = ["show_evaluation"]
 
@@ -24,24 +24,36 @@ SHOWN = (
 )
 
 
-def show_evaluation(metrics: dict[str, Any], folder: Path) -> None:
-    """The main figures on the terminal, and where the rest is."""
-    table = Table("", *(TITLES[name] for name in ("real", *SYSTEMS)), box=box.SIMPLE_HEAD)
+def show_evaluation(metrics: EvaluationMetrics, folder: Path) -> None:
+    """Print the main metrics, the loss differences, notes on small data, and the path of the report."""
+    table = Table("", *(TITLES[name] for name in COLUMNS), box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in list_figures(metrics):
-        if row["key"] in SHOWN:
-            table.add_row(row["title"], *(cell["value"] for cell in row["cells"]))
+    for row in metric_table(metrics):
+        if row.key in SHOWN:
+            table.add_row(row.title, *(cell.value for cell in row.cells))
     console = Console(stderr=True)
     console.print(table)
-    for other, name in (("base", "base"), ("few_shot", "few-shot")):
-        pair = metrics["paired"][f"tuned_minus_{other}"]
-        low, high = pair["interval"]
-        line = f"  loss, tuned minus {name}: {pair['difference']:+.3f} (95% interval {low:+.3f} to {high:+.3f})"
-        console.print(line, highlight=False)
-    if metrics["settings"]["headlines"] < DEFAULT_N and metrics["settings"]["n"] is None:
-        console.print(f"  the test split has {metrics['settings']['headlines']} headlines, fewer than --n {DEFAULT_N}")
-    least, asked = metrics["settings"]["shots_least"], metrics["settings"]["shots"]
-    if least < asked:
-        console.print(f"  few-shot: of --shots {asked}, only {least} fit the context for some headlines")
+    for line in (*differences(metrics), *notes(metrics.settings)):
+        console.print(f"  {line}", highlight=False)
     console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def differences(metrics: EvaluationMetrics) -> list[str]:
+    lines = []
+    for key, title in (("tuned_minus_base", "base"), ("tuned_minus_few_shot", "few-shot")):
+        difference, (low, high) = metrics.paired[key].difference, metrics.paired[key].interval
+        lines.append(f"loss, tuned minus {title}: {difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})")
+    return lines
+
+
+def notes(settings: EvaluationSettings) -> list[str]:
+    """Return what the user should know about the number of headlines and examples."""
+    lines = []
+    if settings.n is None and settings.headlines < DEFAULT_N:
+        lines.append(f"evaluated all {settings.headlines} test headlines; the default is {DEFAULT_N} (--n)")
+    if settings.shots_least < settings.shots:
+        lines.append(
+            f"only {settings.shots_least} of {settings.shots} few-shot examples fit for some headlines (--shots)"
+        )
+    return lines

@@ -1,4 +1,4 @@
-"""Inserts LoRA adapters into a frozen base model, and checks that saved adapters fit."""
+"""Inserts LoRA adapters into a frozen base model, saves them in a checkpoint, and checks that saved adapters match."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,12 +7,29 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, check_range
 
-__all__ = ["ADAPTER_FLAGS", "CHECKPOINT_KEY", "check_adapters", "insert_adapters", "trainable_names"]
+__all__ = [
+    "ADAPTER_FLAGS",
+    "CHECKPOINT_KEY",
+    "check_adapter_flags",
+    "check_adapters",
+    "insert_adapters",
+    "reduce_to_adapters",
+    "trainable_names",
+]
 
 ADAPTER_FLAGS = ("base_model", "load_in", "lora_rank", "lora_alpha", "lora_dropout", "target_modules")
+TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
 CHECKPOINT_KEY = "onion_lightning"  # this project's own entry in a Lightning checkpoint
+
+
+def check_adapter_flags(rank: int, alpha: int, dropout: float, target_modules: Sequence[str]) -> None:
+    """Raise an `OnionError` at a value out of range."""
+    check_range("--model.lora_rank", rank, rank >= 1, "at least 1")
+    check_range("--model.lora_alpha", alpha, alpha > 0, "above 0")
+    check_range("--model.lora_dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1")
+    check_range("--model.target_modules", target_modules, len(target_modules) > 0, "at least one layer name")
 
 
 def insert_adapters(
@@ -38,8 +55,8 @@ def insert_adapters(
         model = get_peft_model(base, config)
     except ValueError as error:
         raise OnionError(
-            f"--model.target_modules {list(target_modules)}: {name} has no such layers; Llama's are q_proj, k_proj, v_proj,"
-            " o_proj, gate_proj, up_proj and down_proj."
+            f"--model.target_modules {list(target_modules)}: {name} has no such layers; the linear layers of a Llama model"
+            " are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."
         ) from error
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -49,25 +66,43 @@ def insert_adapters(
 
 
 def trainable_names(module: torch.nn.Module) -> set[str]:
-    """Names of the parameters that are trained."""
+    """Return the names of the trainable parameters."""
     return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def check_adapters(module: Any, checkpoint: dict[str, Any]) -> None:
-    """Refuse a checkpoint whose adapters have other names or shapes than those of a module.
+def reduce_to_adapters(module: Any, checkpoint: dict[str, Any]) -> None:
+    """Remove the base weights from a Lightning checkpoint, and add the flags that the adapters were trained with.
 
     Args:
-        module: an `OnionModule` whose adapters are inserted.
+        module: the `OnionModule` that is saved.
+        checkpoint: modified in place.
+    """
+    trainable = trainable_names(module)
+    checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trainable}
+    # `load_from_checkpoint` constructs the module from these.
+    flags = {name: getattr(module, name) for name in (*ADAPTER_FLAGS, *TRAINING_FLAGS)}
+    checkpoint[module.CHECKPOINT_HYPER_PARAMS_KEY] = flags
+    saved = checkpoint.setdefault(CHECKPOINT_KEY, {})
+    saved["flags"] = saved.get("flags", {}) | module.adapter_flags() | {"seed_everything": module.seed}
+    saved["training"] = {f"model.{name}": getattr(module, name) for name in TRAINING_FLAGS}
+    saved["architecture"] = module.architecture
+
+
+def check_adapters(module: Any, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint whose adapters differ from those of a module in name or shape.
+
+    Args:
+        module: an `OnionModule` with its adapters inserted.
         checkpoint: a checkpoint of this project.
 
     Raises:
-        OnionError: the adapters do not fit.
+        OnionError: the adapters do not match.
     """
     expected = {name: p.shape for name, p in module.named_parameters() if p.requires_grad}
     found = {name: value.shape for name, value in checkpoint["state_dict"].items()}
     if expected != found:
         raise OnionError(
-            f"--ckpt_path: its adapters do not fit --model.base_model {module.base_model} with --model.lora_rank"
-            f" {module.lora_rank} and --model.target_modules {module.target_modules}; it was made with"
-            f" {checkpoint[CHECKPOINT_KEY]['flags']}."
+            f"--ckpt_path: its adapters do not match --model.base_model {module.base_model} with --model.lora_rank"
+            f" {module.lora_rank} and --model.target_modules {module.target_modules}; use the flags that they were trained"
+            f" with: {checkpoint[CHECKPOINT_KEY]['flags']}."
         )

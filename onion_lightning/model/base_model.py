@@ -1,4 +1,4 @@
-"""Loads frozen base weights in 8 bit, 4 bit or 16 bit.
+"""Loads a base model with frozen weights: in 8 bit, in 4 bit, or not quantized.
 
 Only safetensors files are read: no pickle is opened and no remote code is run.
 """
@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from onion_lightning.errors import OnionError
 from onion_lightning.pretrained.source import locate, unavailable
+from onion_lightning.private_api import cpu_has_bfloat16
 
 __all__ = ["LoadIn", "compute_dtype", "has_bfloat16", "load_model", "use_fast_8bit"]
 
@@ -20,16 +21,17 @@ LoadIn = Literal["int8", "nf4", "none"]
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 natively; a CPU that does not is several times slower in it."""
+    """Return whether the device supports bfloat16 in hardware; a CPU that emulates it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return cpu_has_bfloat16()
 
 
 def compute_dtype(device: torch.device, load_in: LoadIn) -> torch.dtype:
-    """Dtype of the frozen parts that are not quantized, and of the products with those that are.
+    """Return the dtype of layers that are not quantized, and of matrix products in those that are.
 
-    On the CPU never float16, whose products are thousands of times slower there, and float32 where nothing is quantized.
+    It is never float16 on the CPU, where such products are thousands of times slower. An unquantized model on the CPU is in
+    float32.
     """
     if device.type == "cpu":
         return torch.bfloat16 if has_bfloat16(device) and load_in != "none" else torch.float32
@@ -37,6 +39,7 @@ def compute_dtype(device: torch.device, load_in: LoadIn) -> torch.dtype:
 
 
 def quantization(load_in: LoadIn, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Return the configuration of bitsandbytes, with `dtype` for matrix products in 4-bit layers."""
     match load_in:
         case "int8":
             return BitsAndBytesConfig(load_in_8bit=True)
@@ -52,17 +55,22 @@ def quantization(load_in: LoadIn, dtype: torch.dtype) -> BitsAndBytesConfig | No
 
 
 def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTrainedModel:
-    """Load frozen base weights on one device.
+    """Load a base model with frozen weights on one device.
+
+    Args:
+        base_model: demo, a directory or a model ID.
+        load_in: quantization of the linear layers.
+        device: all layers are on it.
 
     Raises:
-        OnionError: there is no such model, or its weights are not safetensors.
+        OnionError: there is no such model, or its weights are damaged or not safetensors.
     """
     source = locate(base_model)
     dtype = compute_dtype(device, load_in)
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise OnionError(
-            f"--model.base_model {base_model}: no *.safetensors in it, and pickled weights are never opened; convert them"
-            " where you trust them: model.save_pretrained(folder, safe_serialization=True)."
+            f"--model.base_model {base_model}: contains no *.safetensors file, and pickled weights are never loaded; if you"
+            " trust them, convert them with model.save_pretrained(folder, safe_serialization=True)."
         )
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -75,7 +83,7 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTra
         )
     except SafetensorError as error:
         raise OnionError(
-            f"--model.base_model {base_model}: its weights are damaged ({error}); fetch them again."
+            f"--model.base_model {base_model}: its weights are damaged ({error}); download them again."
         ) from error
     except (OSError, ValueError) as error:
         raise unavailable(base_model, error) from error
@@ -84,10 +92,11 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTra
 
 
 def use_fast_8bit(model: torch.nn.Module) -> None:
-    """Let 8-bit layers on the CPU dequantize and multiply, as in training, when the rest is in `eval()`.
+    """Make 8-bit layers on the CPU dequantize their weights and multiply, as in training, also in `eval()` mode.
 
-    Their other path quantizes activations too; without AVX-512 it is slower, and it gives a row another loss in another
-    batch (2e-3 against 1e-4). The layers have no dropout: the flag decides nothing else. On a GPU they are left alone.
+    In `eval()` mode they would quantize activations as well. That is slower without AVX-512, and the loss of a row then
+    depends more on the rest of its batch (2e-3 instead of 1e-4). The layers have no dropout, so their `training` attribute
+    has no other effect. Layers on a GPU do not change.
     """
     for layer in model.modules():
         if isinstance(layer, bitsandbytes.nn.Linear8bitLt) and layer.weight.device.type == "cpu":

@@ -1,7 +1,6 @@
-"""OnionModule: a frozen base model in 8 bit, LoRA adapters in float32, AdamW, and a loss that is a mean over tokens."""
+"""The LightningModule: a frozen base model with LoRA adapters, trained on headlines and articles."""
 
 import logging
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -9,59 +8,60 @@ from dataclasses import replace
 from typing import Any, cast
 
 import lightning.pytorch as pl
-import pynvml
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from peft import PeftModel
-from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel
 
-from onion_lightning.data.collate import IGNORE, Batch, HeadlineBatch
-from onion_lightning.errors import NonFiniteError, OnionError, check_range
-from onion_lightning.lightning_internals import attached_trainer
+from onion_lightning.data.collate import Batch, HeadlineBatch
 from onion_lightning.model.adapters import (
     ADAPTER_FLAGS,
-    CHECKPOINT_KEY,
+    check_adapter_flags,
     check_adapters,
     insert_adapters,
+    reduce_to_adapters,
     trainable_names,
 )
 from onion_lightning.model.base_model import LoadIn, load_model, use_fast_8bit
-from onion_lightning.model.decoding import Article, Decoding, write_articles
+from onion_lightning.model.decoding import Article, ArticleBatch, Decoding, article_batch, write_articles
+from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
+from onion_lightning.model.optimizer_step import (
+    adamw_with_cosine,
+    check_finite,
+    check_optimizer_flags,
+    gpu_stats,
+    gradient_scale,
+    total_steps,
+)
 from onion_lightning.model.seeding import mix_seed
 from onion_lightning.pretrained.source import architecture, load_tokenizer
+from onion_lightning.private_api import attached_trainer
 
-__all__ = ["OnionModule", "Written"]
+__all__ = ["OnionModule"]
 
 log = logging.getLogger(__name__)
 
-TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
-
-
-class Written(dict[str, Any]):
-    """A predicted batch: `index` (of the batch, over all ranks) and `articles`, the records of the articles file."""
-
 
 class OnionModule(pl.LightningModule):
-    """Fine-tunes a causal language model with LoRA, and writes articles with it.
+    """Fine-tunes a causal language model with LoRA, and generates articles with it.
 
     Args:
-        base_model: demo, a local directory in Hugging Face's format, or a hub id.
-        load_in: how the frozen weights are held: int8, nf4 (4 bit), or none (16 bit; 32 bit on the CPU).
-        lora_rank: rank of the adapters.
-        lora_alpha: adapters are scaled by lora_alpha / lora_rank.
-        lora_dropout: dropout before the adapters, in training.
-        target_modules: linear layers that get an adapter.
-        learning_rate: highest learning rate, after warm-up.
-        weight_decay: AdamW's, on the adapters.
-        warmup_ratio: share of the steps in which the learning rate rises; it falls as a cosine after that.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
-        max_new_tokens: predict: most tokens of an article.
-        temperature: predict: 0 takes the likeliest token each time.
-        top_p: predict: sample among the likeliest tokens that hold this much probability.
-        repetition_penalty: predict: above 1 makes tokens that the article already used less likely.
-        candidates: predict: articles for each headline.
-        seed: of adapters, dropout and sampling; by default --seed_everything.
+        base_model: demo, a local directory in Hugging Face format, or a model ID on the Hugging Face Hub.
+        load_in: format of the frozen weights: int8, nf4 (4-bit), or none (16-bit; 32-bit on the CPU).
+        lora_rank: rank of the LoRA adapters.
+        lora_alpha: the output of the adapters is scaled by lora_alpha / lora_rank.
+        lora_dropout: dropout probability on the input of the adapters, in training only.
+        target_modules: names of the linear layers to adapt.
+        learning_rate: peak learning rate, at the end of warmup.
+        weight_decay: weight decay of AdamW on the adapters.
+        warmup_ratio: fraction of the training steps for linear warmup; cosine decay follows.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time per step.
+        max_new_tokens: maximum number of tokens in a generated article.
+        temperature: sampling temperature; 0 selects the most probable token at each step (greedy decoding).
+        top_p: sample from the smallest set of most probable tokens whose total probability reaches this value.
+        repetition_penalty: values above 1 make tokens that already occur in the article less probable.
+        candidates: number of articles to generate per headline.
+        seed: for adapter initialization, dropout and sampling; --seed_everything by default.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class OnionModule(pl.LightningModule):
         lora_rank: int = 8,
         lora_alpha: int = 16,
         lora_dropout: float = 0.05,
-        target_modules: list[str] = ["q_proj", "v_proj"],  # noqa: B006 - shown as the default in --help, never changed
+        target_modules: list[str] = ["q_proj", "v_proj"],  # noqa: B006 - appears as the default in --help, never modified
         learning_rate: float = 3e-4,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
@@ -96,13 +96,16 @@ class OnionModule(pl.LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.decoding = Decoding(max_new_tokens, temperature, top_p, repetition_penalty, candidates)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.strict_loading = False  # checkpoints hold adapters only
+        self.strict_loading = False  # checkpoints contain adapters only
         self.model: PeftModel | None = None
         self.epoch_began = 0  # global step at which the current epoch began
-        check_flags(self)
+        check_adapter_flags(lora_rank, lora_alpha, lora_dropout, self.target_modules)
+        check_optimizer_flags(learning_rate, weight_decay, warmup_ratio)
+
+    # Model
 
     def configure_model(self) -> None:
-        """Load the base model and insert adapters, on this rank's own device; without a Trainer, on the CPU."""
+        """Load the base model and insert adapters, on the device of this rank; on the CPU without a Trainer."""
         trainer = attached_trainer(self)
         self.load_base(torch.device("cpu") if trainer is None else trainer.strategy.root_device)
 
@@ -122,27 +125,22 @@ class OnionModule(pl.LightningModule):
             base, self.lora_rank, self.lora_alpha, self.lora_dropout, self.target_modules, self.base_model
         )
         if self.gradient_checkpointing:
-            base.enable_input_require_grads()  # the base is frozen: without it no gradient would reach the adapters
+            base.enable_input_require_grads()  # the base is frozen: otherwise no gradient would reach the adapters
             base.activation_checkpointing_enable({"use_reentrant": False})
         self.train()
-        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        layers = ", ".join(self.target_modules)
+        adapted = f"LoRA rank {self.lora_rank} on {', '.join(self.target_modules)}"
+        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
         log.info(
-            "%s in %s; LoRA rank %d on %s trains %s numbers.",
-            self.base_model,
-            self.load_in,
-            self.lora_rank,
-            layers,
-            f"{trained:,}",
+            f"Loaded {self.base_model} (load_in {self.load_in}) with {adapted}: {trainable:,} trainable parameters."
         )
 
     def cpu(self) -> "OnionModule":
-        """Stay where it is: Lightning calls this when a run ends, and 7 GB a rank would go to the host's memory."""
+        """Do nothing: Lightning calls this at the end of a run, and it would copy 7 GB per rank into host memory."""
         return self
 
     @property
     def language_model(self) -> PreTrainedModel:
-        """The model with its adapters, as transformers knows it."""
+        """The base model with the adapters in its layers, as a transformers model."""
         assert self.model is not None
         return cast(PreTrainedModel, self.model.get_base_model())
 
@@ -152,23 +150,17 @@ class OnionModule(pl.LightningModule):
         return self
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Hidden states (rows, length, hidden size) of token ids (rows, length)."""
+        """Return the last hidden states (rows, length, hidden size) of token ids (rows, length)."""
         decoder = self.language_model.get_decoder()
         output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         return cast(torch.Tensor, output.last_hidden_state)
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
-        """Sum over the supervised tokens of a micro-batch of -log p, in nats. An empty micro-batch gives 0."""
+        """Sum -log p over the supervised tokens of a micro-batch, in nats; 0 for an empty micro-batch."""
         if len(batch["input_ids"]) == 0:
-            return sum(
-                (p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device)
-            )
-        hidden = self(batch["input_ids"], batch["attention_mask"])  # (rows, length, hidden)
-        targets = batch["labels"][:, 1:]
-        supervised = targets != IGNORE
-        # The head's logits are by far the largest tensor: only for positions that count.
-        logits = self.language_model.get_output_embeddings()(hidden[:, :-1][supervised])  # (supervised, vocabulary)
-        return F.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+            return zero_loss(self.parameters(), self.device)
+        hidden = self(batch["input_ids"], batch["attention_mask"])  # (rows, length, hidden size)
+        return supervised_loss(hidden, self.language_model.get_output_embeddings(), batch["labels"])
 
     # Training
 
@@ -176,162 +168,96 @@ class OnionModule(pl.LightningModule):
         self.epoch_began = self.trainer.global_step
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Lightning saves no random state: dropout depends on the place in the run alone, so that a resumed run repeats it.
+        # Checkpoints contain no random state: a seed from the position in the run makes a resumed run repeat its dropout.
         torch.manual_seed(mix_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.step_loss = torch.zeros((), device=self.device)
             self.step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """A micro-batch's share of the mean over all supervised tokens of the global batch."""
+        """Return this micro-batch's share of the mean over all supervised tokens of the global batch."""
         share = self.loss_sum(batch) / batch["supervised"]
         self.step_loss += share.detach()
-        # Lightning divides by the accumulation and DDP by the ranks: undo both (transformers#34191).
+        # Lightning divides by the accumulation and DDP by the number of ranks: undo both (transformers#34191).
         return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.scale_before = self.scale()
+        self.scale_before = gradient_scale(self.trainer)
         self.log("learning_rate", optimizer.param_groups[0]["lr"])
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        gradient_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
         loss = self.trainer.strategy.reduce(self.step_loss, reduce_op="sum")
-        self.check_finite(loss)
+        check_finite(self, loss, gradient_norm)
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/grad_norm", self.gradient_norm)
-
-    def check_finite(self, loss: torch.Tensor) -> None:
-        scaled = (
-            getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        )  # the scaler skips such steps itself
-        step = self.trainer.global_step - self.epoch_began
-        if not loss.isfinite() or not (scaled or self.gradient_norm.isfinite()):
-            raise NonFiniteError(
-                f"--model.learning_rate {self.learning_rate}: at optimizer step {self.trainer.global_step + 1} (epoch"
-                f" {self.current_epoch}) the loss is {loss.item():.4g} and the gradient norm {self.gradient_norm.item():.4g};"
-                " no checkpoint was overwritten. Lower the learning rate, or look at the step's rows:"
-                f" {'; '.join(self.trainer.datamodule.headlines_of(self.current_epoch, step))}."  # type: ignore[attr-defined]
-            )
+        self.log("train/grad_norm", gradient_norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
-            return
-        self.log("tokens/s", batch["tokens"] / (time.perf_counter() - self.step_started), prog_bar=True)
-        if self.device.type == "cuda":
-            self.log("gpu/memory_gb", torch.cuda.max_memory_reserved(self.device) / 1e9)
-            if (utilization := gpu_utilization(self.device)) is not None:
-                self.log("gpu/utilization", utilization)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.log("tokens/s", batch["tokens"] / (time.perf_counter() - self.step_started), prog_bar=True)
+            self.log_dict(gpu_stats(self.device))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW over the adapters; a cosine schedule with warm-up, a step at each step of the optimizer."""
-        trainable = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=self.learning_rate, weight_decay=self.weight_decay)
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise OnionError(
-                f"--trainer.max_epochs {self.trainer.max_epochs}: the learning rate's schedule needs an end; give"
-                " --trainer.max_epochs or --trainer.max_steps."
-            )
-        steps = int(steps)
-        schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(self.warmup_ratio * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        steps = total_steps(self.trainer)
+        return adamw_with_cosine(self.parameters(), self.learning_rate, self.weight_decay, self.warmup_ratio, steps)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step the schedule, but not where fp16's scaler skipped the optimizer's step (it then lowered its scale)."""
-        if self.scale() >= self.scale_before:
+        """Step the schedule, unless the gradient scaler of fp16 skipped the optimizer step (and lowered its scale)."""
+        if gradient_scale(self.trainer) >= self.scale_before:
             scheduler.step()
-
-    def scale(self) -> float:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        return float(scaler.get_scale()) if scaler is not None else 0.0
 
     # Validation and test
 
     def on_validation_epoch_start(self) -> None:
-        self.held_out = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum of the loss, tokens
+        self.held_out = HeldOutLoss(self.device)
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if len(batch["input_ids"]):
-            count = (batch["labels"][:, 1:] != IGNORE).sum()
-            self.held_out += torch.stack([self.loss_sum(batch).double(), count.double()])
+            self.held_out.update(self.loss_sum(batch), batch["labels"])
 
     test_step = validation_step
 
-    def held_out_loss(self) -> torch.Tensor:
-        """Mean loss in nats per token, over all ranks."""
-        total, count = self.trainer.strategy.reduce(self.held_out, reduce_op="sum")
-        return total / count
-
     def on_validation_epoch_end(self) -> None:
-        loss = self.held_out_loss()
-        self.log("val/loss", loss.float(), prog_bar=True)
-        self.log("val/perplexity", loss.exp().float(), prog_bar=True)
+        for name, value in self.held_out.compute(self.trainer.strategy).items():
+            self.log(f"val/{name}", value, prog_bar=True)
 
     def on_test_epoch_end(self) -> None:
-        loss = self.held_out_loss()
-        self.log("test/loss", loss.float())
-        self.log("test/perplexity", loss.exp().float())
+        for name, value in self.held_out.compute(self.trainer.strategy).items():
+            self.log(f"test/{name}", value)
 
-    # Writing
+    # Generation
 
     @property
     def one_article(self) -> Decoding:
-        """The decode flags, with one candidate."""
+        """The decoding flags, with one candidate."""
         return replace(self.decoding, candidates=1)
 
     def write(self, headlines: list[str], seed: int, **options: Any) -> list[list[Article]]:
-        """Articles for headlines with the decode flags; for options see `write_articles`."""
+        """Generate articles with the decoding flags; for `options` see `write_articles`."""
         return write_articles(self.language_model, self.tokenizer, headlines, self.decoding, seed, **options)
 
     def write_one(self, headline: str) -> str:
-        """One article for one headline."""
-        [[article]] = write_articles(
-            self.language_model, self.tokenizer, [headline], self.one_article, mix_seed(self.seed, 0)
-        )
+        """Generate one article for one headline."""
+        seed = mix_seed(self.seed, 0)
+        [[article]] = write_articles(self.language_model, self.tokenizer, [headline], self.one_article, seed)
         return article.text
 
-    def predict_step(self, batch: HeadlineBatch, batch_idx: int) -> Written:
-        """Write a batch's articles. The seed goes by the batch, which is the same on any number of ranks."""
-        if not batch["headlines"]:
-            return Written(index=batch["index"], articles=[])
+    def predict_step(self, batch: HeadlineBatch, batch_idx: int) -> ArticleBatch:
+        """Generate the articles of a batch. The seed depends on the batch, not on the number of ranks."""
         articles = self.write(batch["headlines"], mix_seed(self.seed, batch["index"]))
-        return Written(
-            index=batch["index"],
-            articles=[
-                {
-                    "index": row,
-                    "candidate": candidate,
-                    "headline": headline,
-                    "article": article.text,
-                    "tokens": article.tokens,
-                    "finish_reason": article.finish_reason,
-                }
-                for row, headline, candidates in zip(batch["rows"], batch["headlines"], articles, strict=True)
-                for candidate, article in enumerate(candidates)
-            ],
-        )
+        return article_batch(batch, articles)
 
     # Checkpoints
 
     def adapter_flags(self) -> dict[str, Any]:
-        """The flags that adapters must be loaded with."""
+        """Return the flags that a checkpoint's adapters must be loaded with."""
         return {f"model.{name}": getattr(self, name) for name in ADAPTER_FLAGS}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep adapters only, and the flags that they were trained with."""
-        trained = trainable_names(self)
-        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
-        # `load_from_checkpoint` constructs the module from these.
-        flags = {name: getattr(self, name) for name in (*ADAPTER_FLAGS, *TRAINING_FLAGS)}
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = flags
-        saved = checkpoint.setdefault(CHECKPOINT_KEY, {})
-        saved["flags"] = saved.get("flags", {}) | self.adapter_flags() | {"seed_everything": self.seed}
-        saved["training"] = {f"model.{name}": getattr(self, name) for name in TRAINING_FLAGS}
-        saved["architecture"] = self.architecture
+        reduce_to_adapters(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the adapters fit.
+        """Check that the adapters match.
 
         Raises:
             OnionError: they do not.
@@ -339,28 +265,7 @@ class OnionModule(pl.LightningModule):
         check_adapters(self, checkpoint)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load adapters. Frozen weights are never in a checkpoint, so they are not reported as missing."""
+        """Load adapters. Base weights are never in a checkpoint and are not reported as missing."""
         keys = super().load_state_dict(state_dict, strict=False, assign=assign)
-        trained = trainable_names(self)
-        return keys._replace(missing_keys=[name for name in keys.missing_keys if name in trained])
-
-
-def gpu_utilization(device: torch.device) -> float | None:
-    """Share of the last second in which the GPU was busy, in percent; None where the driver does not tell (MIG, WSL)."""
-    try:
-        return float(torch.cuda.utilization(device))
-    except (RuntimeError, ModuleNotFoundError, pynvml.NVMLError):
-        return None
-
-
-def check_flags(model: OnionModule) -> None:
-    for flag, good, accepted in (
-        ("lora_rank", model.lora_rank >= 1, "at least 1"),
-        ("lora_alpha", model.lora_alpha > 0, "above 0"),
-        ("lora_dropout", 0 <= model.lora_dropout < 1, "from 0 to below 1"),
-        ("target_modules", len(model.target_modules) > 0, "at least one layer's name"),
-        ("learning_rate", model.learning_rate > 0, "above 0"),
-        ("weight_decay", model.weight_decay >= 0, "0 or more"),
-        ("warmup_ratio", 0 <= model.warmup_ratio <= 1, "from 0 to 1"),
-    ):
-        check_range(f"--model.{flag}", getattr(model, flag), good, accepted)
+        trainable = trainable_names(self)
+        return keys._replace(missing_keys=[name for name in keys.missing_keys if name in trainable])

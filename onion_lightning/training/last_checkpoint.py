@@ -6,29 +6,29 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from onion_lightning.errors import Interrupted, OnionError
+from onion_lightning.errors import Interrupted, OnionError, check_range
+from onion_lightning.private_api import dump_checkpoint, row_to_log, run_validation
 
 __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: always the last completed optimizer step when `fit` ends, however it ends.
+    """Keeps `last.ckpt`. However `fit` ends, it contains the last completed optimizer step.
 
-    Written only where the optimizer has just stepped: every so many steps, before a validation, and at the end.
+    It is written only right after an optimizer step: every N steps, before each validation, and at the end.
 
     Args:
-        dirpath: the run's folder: checkpoints, metrics.csv, samples.txt, corpus_report.json and config.yaml.
-        every_n_train_steps: optimizer steps between two writings of last.ckpt.
+        dirpath: folder of the run, with its checkpoints, metrics.csv, samples.txt, corpus_report.json and config.yaml.
+        every_n_train_steps: write last.ckpt every this many optimizer steps.
     """
 
     def __init__(self, dirpath: str = "checkpoints/run", every_n_train_steps: int = 50) -> None:
-        if every_n_train_steps < 1:
-            raise OnionError(f"--checkpoint.every_n_train_steps {every_n_train_steps}: must be at least 1.")
+        check_range("--checkpoint.every_n_train_steps", every_n_train_steps, every_n_train_steps >= 1, "at least 1")
         self.folder = Path(dirpath).expanduser()
         self.every = every_n_train_steps
         self.saved_at = -1
         self.validation_due = False
-        self.row: dict[str, float] = {}  # of the step just done, before Lightning hands it to the loggers
+        self.row: dict[str, float] = {}  # metrics of the last step, which Lightning has not passed to the loggers yet
 
     @property
     def path(self) -> Path:
@@ -36,29 +36,12 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_at = trainer.global_step
-        accumulate = trainer.accumulate_grad_batches
-        for flag, batches in (
-            ("limit_train_batches", trainer.num_training_batches),
-            ("val_check_interval", trainer.val_check_batch),
-        ):
-            if (
-                batches
-                and batches != float("inf")
-                and batches % accumulate
-                and not getattr(trainer, "fast_dev_run", False)
-            ):
-                raise OnionError(
-                    f"--trainer.{flag} {getattr(trainer, flag)}: comes to {batches} micro-batches, and an optimizer step has"
-                    f" {accumulate}; give a multiple of {accumulate}."
-                )
-        if self.row:  # the run may have been killed before it was logged; the loggers drop what comes twice
+        check_whole_steps(trainer)
+        if self.row:  # the run may have been killed before it was logged; loggers drop duplicates
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.row.items() if k != "step"}, int(self.row["step"]))
-        if self.validation_due:  # the run was stopped before or inside it, and Lightning would pass over it
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.restarting = False
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
+        if self.validation_due:  # the run was stopped before or during it
+            run_validation(trainer)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
         self.row = {}
@@ -67,7 +50,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            if trainer.should_stop:  # a Timer's: the loop is left at once, inside the window
+            if trainer.should_stop:  # set by a Timer: the loop ends at once, inside the accumulation window
                 self.save(trainer)
             return
         self.row = row_to_log(trainer)
@@ -79,7 +62,7 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.validation_due = False  # before ModelCheckpoint saves: it comes after this one
+        self.validation_due = False  # before ModelCheckpoint saves, which is called after this callback
 
     def state_dict(self) -> dict[str, Any]:
         return {"validation_due": self.validation_due, "row": self.row}
@@ -102,15 +85,24 @@ class LastCheckpoint(Checkpoint):
         ):
             return
         if isinstance(exception, Interrupted) or not isinstance(exception, OnionError):
-            # without the barrier of trainer.save_checkpoint: the other ranks may be gone
-            checkpoint = trainer._checkpoint_connector.dump_checkpoint()
-            trainer.strategy.save_checkpoint(checkpoint, self.path)
+            trainer.strategy.save_checkpoint(dump_checkpoint(trainer), self.path)
 
 
-def row_to_log(trainer: pl.Trainer) -> dict[str, float]:
-    """What Lightning is about to log of an optimizer step; empty where it logs nothing."""
-    connector = trainer._logger_connector
-    if not connector.should_update_logs:
-        return {}
-    figures = {name: float(value) for name, value in connector.metrics["log"].items()}
-    return figures | {"epoch": trainer.current_epoch, "step": trainer.fit_loop.epoch_loop._batches_that_stepped}
+def check_whole_steps(trainer: pl.Trainer) -> None:
+    """Refuse limits that end inside an accumulation window.
+
+    Raises:
+        OnionError: a number of micro-batches is not a multiple of the accumulation.
+    """
+    if getattr(trainer, "fast_dev_run", False):
+        return
+    accumulate = trainer.accumulate_grad_batches
+    for flag, batches in (
+        ("limit_train_batches", trainer.num_training_batches),
+        ("val_check_interval", trainer.val_check_batch),
+    ):
+        if batches and batches != float("inf") and batches % accumulate:
+            raise OnionError(
+                f"--trainer.{flag} {getattr(trainer, flag)}: is {batches} micro-batches, and an optimizer step takes"
+                f" {accumulate}; give a multiple of {accumulate}."
+            )

@@ -11,17 +11,17 @@ __all__ = ["MetricsCSV"]
 
 
 class MetricsCSV(Logger):
-    """Appends each logged row to `metrics.csv`. Lightning's CSVLogger deletes an earlier run's file instead.
+    """Appends each row of metrics to `metrics.csv`. Lightning's CSVLogger would delete an earlier run's file.
 
     Args:
-        folder: where the file is.
+        folder: folder of the file.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
         self.fields: list[str] = []
-        self.began = False
+        self.started = False
 
     @property
     def name(self) -> str:
@@ -37,12 +37,12 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The configuration is kept in config.yaml instead."""
+        """Do nothing: the configuration is saved to config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self.began:
-            self.go_on_from(int(step or 0), metrics)
+        if not self.started:
+            self.resume_from(int(step or 0), metrics)
         row = {"step": step, **metrics}
         if not set(row) <= set(self.fields):
             self.fields = [*self.fields, *(name for name in row if name not in self.fields)]
@@ -50,11 +50,18 @@ class MetricsCSV(Logger):
         with self.path.open("a", newline="", encoding="utf-8") as stream:
             csv.DictWriter(stream, self.fields).writerow(row)
 
-    def go_on_from(self, step: int, metrics: dict[str, float]) -> None:
-        """Drop the rows that a resumed run, which begins with these metrics, logs again."""
-        self.began = True
+    def resume_from(self, step: int, metrics: dict[str, float]) -> None:
+        """Drop the rows that a resumed run will log again.
+
+        Args:
+            step: the first step that it logs.
+            metrics: its first metrics; only rows of these metrics are dropped at that step.
+        """
+        self.started = True
         rows = self.read()
-        kept = [row for row in rows if int(row["step"]) < step or (int(row["step"]) == step and not logs(row, metrics))]
+        kept = [
+            row for row in rows if int(row["step"]) < step or (int(row["step"]) == step and not has_any(row, metrics))
+        ]
         if kept:
             self.rewrite(kept)
 
@@ -65,7 +72,7 @@ class MetricsCSV(Logger):
             return list(csv.DictReader(stream))
 
     def rewrite(self, rows: list[dict[str, Any]]) -> None:
-        """Write the whole file again, atomically: for a new column, or for fewer rows."""
+        """Rewrite the file atomically, with new columns or fewer rows."""
         self.fields = list(dict.fromkeys([*(rows[0] if rows else []), *self.fields]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".{self.path.name}.part")
@@ -76,5 +83,5 @@ class MetricsCSV(Logger):
         part.replace(self.path)
 
 
-def logs(row: dict[str, Any], metrics: dict[str, float]) -> bool:
+def has_any(row: dict[str, Any], metrics: dict[str, float]) -> bool:
     return any(row.get(name) for name in metrics if name != "epoch")

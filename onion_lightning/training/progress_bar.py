@@ -13,17 +13,17 @@ from rich.text import Text
 __all__ = ["Progress"]
 
 
-class TimeToGo(ProgressColumn):
-    """Time spent and time to go. Rich's own needs several updates within 30 seconds, and a step may take as long.
+class TimeRemaining(ProgressColumn):
+    """Elapsed and remaining time. Rich's own column needs several updates within 30 seconds; one step may take longer.
 
     Args:
-        brief: leave out the time spent once the time to go is known.
+        brief: omit the elapsed time once the remaining time is known.
     """
 
     def __init__(self, brief: bool) -> None:
         super().__init__()
         self.brief = brief
-        self.began: dict[int, tuple[float, float]] = {}  # by task: what was done, and when, at first sight
+        self.began: dict[int, tuple[float, float]] = {}  # per task, at its first update: steps completed, and when
 
     def render(self, task: Task) -> Text:
         elapsed = task.elapsed or 0.0
@@ -32,14 +32,14 @@ class TimeToGo(ProgressColumn):
         if task.completed == done or task.total is None:
             return Text(spent, style="dim")
         left = (task.total - task.completed) * (elapsed - then) / (task.completed - done)
-        to_go = f"{timedelta(seconds=int(left))} to go"
-        return Text(to_go if self.brief else f"{spent}, {to_go}", style="dim")
+        remaining = f"{timedelta(seconds=int(left))} remaining"
+        return Text(remaining if self.brief else f"{spent}, {remaining}", style="dim")
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, in one calm line: what is done, the time to go in the epoch, loss and tokens/s.
+    """Lightning's bar on one line: batches done, time remaining in the epoch, loss and tokens/s.
 
-    A terminal of 80 columns has no room for the bar itself.
+    On a terminal of 80 columns the bar itself is omitted.
     """
 
     WIDE = 100  # columns
@@ -53,7 +53,7 @@ class Progress(RichProgressBar):
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
         narrow = Console().width < self.WIDE
         bar = [] if narrow else [CustomBarColumn(bar_width=20)]
-        return [TextColumn("{task.description}"), *bar, BatchesProcessedColumn(""), TimeToGo(narrow)]
+        return [TextColumn("{task.description}"), *bar, BatchesProcessedColumn(""), TimeRemaining(narrow)]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         figures = trainer.progress_bar_metrics

@@ -74,18 +74,19 @@ def replace_hyperparameters(module: OnionModule, checkpoint: dict[str, Any]) -> 
 
 
 def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> bool:
-    """Set the loops' count of micro-batches to where `step` optimizer steps of the epoch are done.
+    """Set the loops' count of micro-batches to the position after `step` optimizer steps of the epoch.
 
-    Saved inside an accumulation window, or resumed with another accumulation, it would point elsewhere. Lightning adds
-    the last batch itself where it was saved before the loop had counted it as completed: that difference is kept.
+    Lightning's own count is wrong if it was saved inside an accumulation window, or if the run resumes with another
+    accumulation. It also adds the last batch itself if that was saved before the loop counted it as completed; this
+    difference is kept.
 
     Args:
         loops: the checkpoint's `loops`, changed in place.
-        step: optimizer steps done in the current epoch.
-        accumulate: micro-batches for each.
+        step: optimizer steps completed in the current epoch.
+        accumulate: micro-batches per optimizer step.
 
     Returns:
-        Whether the epoch has ended there.
+        Whether the epoch has ended at that position.
     """
     progress = loops["fit_loop"]["epoch_loop.batch_progress"]
     current, total = progress["current"], progress["total"]
@@ -102,11 +103,11 @@ def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> bool:
 def begin_next_epoch(loops: dict[str, Any], epoch: int) -> None:
     """Set loops that were saved at the end of an epoch to the start of the next one.
 
-    Lightning would pass to it without counting it, and a second resume inside it would then begin it anew.
+    Lightning would enter it without counting it, and a second resume during it would then restart it.
 
     Args:
         loops: the checkpoint's `loops`, changed in place.
-        epoch: the epoch that begins.
+        epoch: the epoch that starts.
     """
     epochs, batches = loops["fit_loop"]["epoch_progress"], loops["fit_loop"]["epoch_loop.batch_progress"]
     for counts in (epochs["total"], epochs["current"]):

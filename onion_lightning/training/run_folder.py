@@ -1,19 +1,26 @@
-"""Creates the run's folder and moves an earlier run's files aside."""
+"""Creates the run's folder, and moves an earlier run's files aside."""
 
 import os
+import time
 from pathlib import Path
 
 import lightning.pytorch as pl
 from rich.console import Console
 
-from onion_lightning.errors import OnionError
-from onion_lightning.training.checkpoint_io import move_aside
+from onion_lightning.errors import OnionError, reason
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "move_aside"]
+
+RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "samples.txt", "corpus_report.json", "config.yaml")
 
 
 class RunFolder(pl.Callback):
-    """Makes the run's folder, and moves an earlier run's files aside unless this run goes on with them."""
+    """Creates the run's folder when `fit` starts. A run that does not resume moves an earlier run's files aside.
+
+    Args:
+        folder: the run's folder.
+        resumes: whether this run resumes the one in the folder.
+    """
 
     def __init__(self, folder: Path, resumes: bool) -> None:
         self.folder = folder
@@ -27,11 +34,30 @@ class RunFolder(pl.Callback):
             moved = None if self.resumes else move_aside(self.folder)
         except OSError as error:
             raise OnionError(
-                f"--checkpoint.dirpath {self.folder}: cannot be written ({error.strerror}); give another folder."
+                f"--checkpoint.dirpath {self.folder}: cannot be written ({reason(error)}); give another folder."
             ) from error
         if not os.access(self.folder, os.W_OK):
             raise OnionError(f"--checkpoint.dirpath {self.folder}: cannot be written; give another folder.")
         if moved:
-            Console(stderr=True).print(
-                f"An earlier run's files went to {moved} (--ckpt_path last would have gone on with it).", soft_wrap=True
-            )
+            message = f"Moved the files of an earlier run to {moved} (to resume it, use --ckpt_path last)."
+            Console(stderr=True).print(message, soft_wrap=True)
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Move an earlier run's files into a folder of their own inside the run's folder.
+
+    Returns:
+        That folder, or None if there was no earlier run.
+    """
+    files = [folder / name for name in RUN_FILES if (folder / name).exists()]
+    if not files:
+        return None
+    stamp, number = time.strftime("previous-%Y%m%d-%H%M%S"), 1
+    target = folder / stamp
+    while target.exists():
+        number += 1
+        target = folder / f"{stamp}_{number}"
+    target.mkdir()
+    for file in files:
+        file.rename(target / file.name)
+    return target

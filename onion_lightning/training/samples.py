@@ -1,4 +1,4 @@
-"""Writes sample articles after each validation."""
+"""Generates sample articles after each validation."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ __all__ = ["Samples"]
 
 
 class Samples(pl.Callback):
-    """Continues a few held-out headlines after every validation, into `samples.txt` and a W&B table.
+    """Generates articles for a few validation headlines after each validation, in `samples.txt` and a W&B table.
 
     Args:
-        count: how many headlines; 0 for none.
-        max_new_tokens: most tokens of a sample.
-        dirpath: set from --checkpoint.dirpath.
+        count: number of validation headlines; 0 disables the samples.
+        max_new_tokens: maximum number of tokens in a sample.
+        dirpath: directory of `samples.txt`; always --checkpoint.dirpath.
     """
 
     def __init__(self, count: int = 4, max_new_tokens: int = 200, dirpath: str = "checkpoints/run") -> None:
@@ -26,21 +26,17 @@ class Samples(pl.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (
-            trainer.sanity_checking
-            or getattr(trainer, "fast_dev_run", False)
-            or self.count == 0
-            or trainer.state.fn != "fit"
-        ):
+        trial = trainer.sanity_checking or getattr(trainer, "fast_dev_run", False)
+        if self.count == 0 or trial or trainer.state.fn != "fit":
             return
         module: Any = pl_module
         headlines = trainer.datamodule.texts["validation"][: self.count]["headline"]  # type: ignore[attr-defined]
         written = module.write(headlines, seed=module.seed, max_new_tokens=self.max_new_tokens)
-        pairs = [(headline, candidates[0].text) for headline, candidates in zip(headlines, written, strict=True)]
+        samples = [(headline, articles[0].text) for headline, articles in zip(headlines, written, strict=True)]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"=== step {trainer.global_step}\n\n")
-            stream.writelines(f"{headline}\n{article}\n\n" for headline, article in pairs)
+            stream.writelines(f"{headline}\n{article}\n\n" for headline, article in samples)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                rows = [[trainer.global_step, *pair] for pair in pairs]
+                rows = [[trainer.global_step, *sample] for sample in samples]
                 logger.log_table("samples", columns=["step", "headline", "article"], data=rows)

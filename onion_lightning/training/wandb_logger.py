@@ -14,15 +14,20 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from onion_lightning.private_api import drop_anonymous
+
 __all__ = ["CarefulWandbLogger", "why_offline"]
 
 log = logging.getLogger(__name__)
 
 
 class CarefulWandbLogger(WandbLogger):
-    """W&B that a run does not depend on: at its first error it is given up, with one warning, and training goes on."""
+    """A WandbLogger that a run does not depend on: its first error is logged as a warning, and training continues."""
 
-    lost = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lost = False
+        drop_anonymous(self)
 
     @property
     @rank_zero_experiment
@@ -38,7 +43,7 @@ class CarefulWandbLogger(WandbLogger):
         self.lost = True
         message = " ".join(str(error).split())[:160]
         log.warning(
-            "W&B is lost (%s: %s); training goes on, and metrics.csv has its figures.", type(error).__name__, message
+            "W&B failed (%s: %s); training continues, and metrics.csv has all metrics.", type(error).__name__, message
         )
 
     def attempt(self, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
@@ -63,7 +68,7 @@ class CarefulWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_summary(self, figures: dict[str, float]) -> None:
-        """Put figures of the whole run into W&B's summary."""
+        """Set values in the run's summary."""
         self.attempt(self.update_summary, figures)
 
     def update_summary(self, figures: dict[str, float]) -> None:
@@ -73,7 +78,7 @@ class CarefulWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_media(self, media: dict[str, Any]) -> None:
-        """Log pages and pictures."""
+        """Log HTML pages and images."""
         self.attempt(lambda: self.experiment.log(media))
 
     @rank_zero_only
@@ -82,19 +87,22 @@ class CarefulWandbLogger(WandbLogger):
 
 
 def why_offline(seconds: float = 10.0) -> str | None:
-    """Find out whether W&B can be used, without its own 100 seconds of trying.
+    """Check whether W&B can be reached. Its own attempt would take 100 seconds.
+
+    Args:
+        seconds: time limit.
 
     Returns:
-        None, or why it should go offline.
+        None if it can, otherwise the reason for working offline.
     """
     if os.environ.get("WANDB_MODE"):
-        return None  # the user has decided
+        return None  # the user's choice
     url = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     host = url.hostname or ""
     if not has_key(host):
         return "no API key (`wandb login`, or WANDB_API_KEY)"
     if getproxies().get(url.scheme):
-        return None  # only the proxy could tell
+        return None  # only the proxy can reach it
     if not answers(host, url.port or (80 if url.scheme == "http" else 443), seconds):
         return f"{host} does not answer"
     return None
@@ -110,7 +118,7 @@ def has_key(host: str) -> bool:
 
 
 def answers(host: str, port: int, seconds: float) -> bool:
-    """Whether a connection opens in time; in a thread, for looking up a name has no time limit of its own."""
+    """Return whether a connection opens in time. A thread is used because a DNS lookup has no time limit."""
     reached: list[bool] = []
 
     def connect() -> None:

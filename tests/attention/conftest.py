@@ -7,7 +7,7 @@ from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.model import base_model
 from onion_lightning.model.base_model import load_model
 from onion_lightning.pretrained.source import load_tokenizer
-from tests.model.test_module import module
+from tests.conftest import module
 
 TEXT = (
     "The town council of Eggville met on Tuesday to discuss the weather, which the mayor said was “not our fault” and"

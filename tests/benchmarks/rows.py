@@ -1,8 +1,8 @@
-"""How long the data module takes, and what memory, for ten thousand to a million rows.
+"""Measures the time and memory of the data module for ten thousand to a million rows.
 
     python tests/benchmarks/rows.py 10000 100000 1000000
 
-Each size runs in a process of its own, with caches of its own. Rows are shuffled words of the sample corpus.
+Each size runs in its own process with its own caches. Rows are random excerpts of the sample corpus.
 """
 
 import csv
@@ -43,7 +43,7 @@ def measure(file: Path) -> None:
     second = time.perf_counter() - began - first
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"{data.report['read']:>9,} rows: {first:7.1f} s the first time, {second:5.1f} s from the cache, {memory:.2f} GB"
+        f"{data.report.read:>9,} rows: {first:7.1f} s without a cache, {second:5.1f} s with one, {memory:.2f} GB peak memory"
     )
 
 

@@ -1,3 +1,5 @@
+"""Cleaning of single headlines and articles."""
+
 import unicodedata
 
 import pytest
@@ -5,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onion_lightning.data.cleaning import CHANGES, clean_row, clean_text, headline_key
+from tests.data.conftest import readme_table
 
 PIECES = st.sampled_from(
     [
@@ -37,7 +40,7 @@ TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join))
         ("&amp;amp;amp;", "&", "html_entities"),
     ],
 )
-def test_each_kind_of_mess_has_one_outcome_and_a_name(dirty, clean, change):
+def test_each_change_has_one_outcome_and_a_name(dirty, clean, change):
     text, changes = clean_text(dirty)
     assert text == clean
     assert change in changes
@@ -47,18 +50,18 @@ def test_each_kind_of_mess_has_one_outcome_and_a_name(dirty, clean, change):
 @pytest.mark.parametrize(
     "text", ["AT&T", "R&D;", "&notit", "نص عربي", "👩‍🚀 😀", "می‌خواهم", "½ ™ ﬁ", "null", "NA", "</s>", "### Article:"]
 )
-def test_what_is_not_mess_stays(text):
+def test_text_that_needs_no_cleaning_is_unchanged(text):
     assert clean_text(text) == (text, set())
 
 
 @given(TEXTS)
-def test_cleaning_twice_is_cleaning_once(text):
+def test_cleaning_a_text_is_idempotent(text):
     once = clean_text(text)[0]
     assert clean_text(once) == (once, set())
 
 
 @given(TEXTS, TEXTS)
-def test_cleaning_a_row_twice_is_cleaning_it_once(headline, article):
+def test_cleaning_a_row_is_idempotent(headline, article):
     once = clean_row(headline, article)
     assert clean_row(once.headline, once.article) == (once.headline, once.article, set())
 
@@ -66,7 +69,7 @@ def test_cleaning_a_row_twice_is_cleaning_it_once(headline, article):
 @given(
     st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="&\xad\u180e"))
 )
-def test_words_are_never_changed_but_for_their_unicode_form(text):
+def test_words_change_only_to_their_composed_unicode_form(text):
     if text.casefold().rstrip(".:") != "advertisement":
         assert clean_text(text)[0] == unicodedata.normalize("NFC", text)
 
@@ -88,20 +91,24 @@ def test_words_are_never_changed_but_for_their_unicode_form(text):
         ("Local dog wins the vote, and says so.", "Local dog wins the vote, and says so."),
     ],
 )
-def test_an_article_that_repeats_its_headline_loses_the_repeat(article, kept):
+def test_a_headline_repeated_at_the_start_of_its_article_is_removed(article, kept):
     row = clean_row("Local Dog Wins The Vote", article)
     assert row.article == kept
     assert ("repeated_headline" in row.changes) == (article != kept)
 
 
-def test_a_repeat_with_other_quotes_is_a_repeat():
+def test_a_repeated_headline_with_different_quotes_is_removed():
     row = clean_row("Nation’s Dogs Demand More Walks", "Nation's Dogs Demand More Walks WASHINGTON—Dogs said so.")
     assert row.article == "WASHINGTON—Dogs said so."
 
 
-def test_headlines_are_the_same_without_regard_to_case_quotes_and_spacing():
+def test_headlines_are_compared_without_case_quotes_and_spacing():
     assert headline_key("Man’s “Dog” Wins") == headline_key("man's   'dog' wins")
     assert headline_key("NA") != headline_key("null")
     assert len({headline_key(f"Student Gets {grade}") for grade in ("A", "A+", "A-", "C#")}) == 4
     assert headline_key("की") != headline_key("का")
     assert headline_key("!!") != headline_key("??")
+
+
+def test_the_readme_lists_every_change():
+    assert readme_table("Cleaning") == CHANGES

@@ -1,22 +1,15 @@
-"""The prompt and the encoding of examples."""
+"""Prompts and training examples as token ids."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onion_lightning.data.cleaning import clean_row
 from onion_lightning.data.prompt import encode_examples, encode_prompt, encode_texts, format_prompt
-from onion_lightning.pretrained.source import load_tokenizer
 
 MARKERS = ("### Headline: ", "### Article:\n", "</s>", "<s>", "<unk>", "\n", "\u2028", "<|im_end|>", "[INST]", "&#10;")
 TEXTS = st.lists(st.text(max_size=12) | st.sampled_from(MARKERS) | st.sampled_from("éß“”—🥚ש"), max_size=12).map(
     "".join
 )
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_base):
-    return load_tokenizer(str(tiny_base))
 
 
 def encode_one(tokenizer, headline, article, max_length=5000, overflow="cut"):
@@ -25,7 +18,7 @@ def encode_one(tokenizer, headline, article, max_length=5000, overflow="cut"):
 
 @settings(max_examples=300)
 @given(TEXTS)
-def test_a_headline_can_never_open_a_second_section(headline):
+def test_a_headline_can_never_start_a_section(headline):
     lines = format_prompt("War " + headline).splitlines()
     assert len(lines) == 2
     assert lines[1] == "### Article:"
@@ -43,24 +36,24 @@ def test_labels_are_exactly_the_cleaned_article_and_eos(tokenizer, headline, art
     assert tokenizer.decode(labels) == row.article
 
 
-def test_many_pairs_at_once_are_encoded_as_each_alone(tokenizer):
+def test_pairs_encoded_in_one_batch_equal_pairs_encoded_one_by_one(tokenizer):
     headlines, articles = ["Egg", "A Longer Headline"], ["It won.", "Nobody knew, “sources” said."]
-    alone = [encode_one(tokenizer, *pair) for pair in zip(headlines, articles, strict=True)]
-    assert encode_examples(tokenizer, headlines, articles, 5000, "cut") == alone
+    separately = [encode_one(tokenizer, *pair) for pair in zip(headlines, articles, strict=True)]
+    assert encode_examples(tokenizer, headlines, articles, 5000, "cut") == separately
 
 
-def test_the_prompt_opens_with_bos_where_the_tokenizer_does(tokenizer):
+def test_a_prompt_starts_with_one_bos_if_the_tokenizer_adds_it(tokenizer):
     assert encode_prompt(tokenizer, "A").count(tokenizer.bos_token_id) == 1
     assert encode_prompt(tokenizer, "A")[0] == tokenizer.bos_token_id
 
 
-def test_special_tokens_written_in_a_text_stay_text(tokenizer):
+def test_special_tokens_that_appear_in_a_text_are_encoded_as_text(tokenizer):
     ids = encode_texts(tokenizer, ["the end</s><s> of <unk> it"])[0]
     assert not {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id} & set(ids)
     assert tokenizer.decode(ids) == "the end</s><s> of <unk> it"
 
 
-def test_cut_keeps_the_beginning_without_eos_and_drop_leaves_out(tokenizer):
+def test_cut_keeps_the_beginning_without_eos_and_drop_discards_the_example(tokenizer):
     whole = encode_one(tokenizer, "Egg", "word " * 50)
     cut = encode_one(tokenizer, "Egg", "word " * 50, 40)
     assert cut.input_ids == whole.input_ids[:40]

@@ -1,3 +1,5 @@
+"""Global batches, micro-batches, and their distribution over ranks."""
+
 from itertools import chain
 
 import numpy as np
@@ -10,7 +12,7 @@ from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler, acc
 LENGTHS = np.random.default_rng(0).integers(5, 300, size=61)
 
 
-def deal(micro, world, rank, size=16, epoch=0, resume_at=(0, 0)):
+def make_sampler(micro, world, rank, size=16, epoch=0, resume_at=(0, 0)):
     sampler = GlobalBatchSampler(LENGTHS, LENGTHS - 3, micro, size, world, rank, seed=7)
     sampler.resume_at = resume_at
     sampler.set_epoch(epoch)
@@ -19,7 +21,7 @@ def deal(micro, world, rank, size=16, epoch=0, resume_at=(0, 0)):
 
 def steps(micro, world, **more):
     """The rows of each optimizer step, over all ranks."""
-    ranks = [deal(micro, world, rank, **more) for rank in range(world)]
+    ranks = [make_sampler(micro, world, rank, **more) for rank in range(world)]
     accumulate = ranks[0].accumulate
     micros = [list(rank) for rank in ranks]
     assert len({len(one) for one in micros}) == 1
@@ -30,41 +32,41 @@ def steps(micro, world, **more):
 
 
 @given(st.integers(1, 20), st.integers(1, 9))
-def test_any_number_of_devices_sees_the_same_rows_at_each_step(micro, world):
+def test_each_step_sees_the_same_rows_on_any_number_of_devices(micro, world):
     assert steps(micro, world) == steps(16, 1)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40))
-def test_micro_batches_are_even_and_never_larger_than_asked(micro, world, size):
+def test_no_micro_batch_exceeds_the_requested_size(micro, world, size):
     for rank in range(world):
-        for batch in deal(micro, world, rank, size=size):
+        for batch in make_sampler(micro, world, rank, size=size):
             assert len(batch.rows) <= micro
     assert accumulation(size, micro, world) * micro * world >= size
 
 
-def test_an_epoch_is_as_long_as_it_says():
-    assert len(list(deal(3, 2, 1))) == len(deal(3, 2, 1)) == 4 * 3
+def test_the_length_of_a_sampler_is_its_number_of_micro_batches():
+    assert len(list(make_sampler(3, 2, 1))) == len(make_sampler(3, 2, 1)) == 4 * 3
 
 
-def test_an_epoch_takes_each_row_once_and_the_next_in_another_order():
+def test_each_epoch_contains_every_row_once_in_a_different_order():
     first, second = steps(4, 2), steps(4, 2, epoch=1)
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(61))
     assert first != second
 
 
-def test_rows_of_a_micro_batch_are_of_similar_length():
-    spread = [np.ptp(LENGTHS[list(batch.rows)]) for batch in deal(4, 1, 0) if batch.rows]
+def test_rows_of_a_micro_batch_have_similar_lengths():
+    spread = [np.ptp(LENGTHS[list(batch.rows)]) for batch in make_sampler(4, 1, 0) if batch.rows]
     assert np.mean(spread) < np.ptp(LENGTHS) / 3
 
 
-def test_every_micro_batch_knows_the_tokens_of_its_global_batch():
-    for rows, batch in zip(steps(16, 1), deal(16, 1, 0), strict=True):
+def test_every_micro_batch_carries_the_token_counts_of_its_global_batch():
+    for rows, batch in zip(steps(16, 1), make_sampler(16, 1, 0), strict=True):
         assert batch.tokens == LENGTHS[rows].sum()
         assert batch.supervised == (LENGTHS[rows] - 3).sum()
 
 
 @pytest.mark.parametrize(("micro", "world"), [(16, 1), (2, 3), (4, 2)])
-def test_a_resumed_epoch_goes_on_where_it_stopped_on_any_number_of_devices(micro, world):
+def test_an_epoch_resumes_where_it_stopped_on_any_number_of_devices(micro, world):
     assert steps(micro, world, epoch=2, resume_at=(2, 3)) == steps(16, 1, epoch=2)[3:]
     assert steps(micro, world, epoch=3, resume_at=(2, 3)) == steps(16, 1, epoch=3)
 

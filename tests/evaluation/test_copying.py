@@ -1,9 +1,9 @@
-"""The longest run of words that an article shares with a corpus."""
+"""Longest verbatim runs of words, checked by hand and against a plain search."""
 
 import random
 import time
 
-from onion_lightning.evaluation.copying import Copied, CopyIndex
+from onion_lightning.evaluation.copying import CopiedRun, CopyIndex
 
 CORPUS = [
     "The egg was counted twice, and nobody would ever know why.",
@@ -12,21 +12,21 @@ CORPUS = [
 INDEX = CopyIndex(["First", "Second"], CORPUS)
 
 
-def test_the_longest_run_is_found_with_its_article_whatever_the_marks_and_case():
-    assert INDEX.longest("He said A SMALL ROUND THING that stays.") == Copied(5, "Second")
-    assert INDEX.longest("so nobody would ever know why; an egg is a") == Copied(5, "First")
+def test_the_longest_run_and_its_article_are_found_regardless_of_case_and_punctuation():
+    assert INDEX.longest("He said A SMALL ROUND THING that stays.") == CopiedRun(5, "Second")
+    assert INDEX.longest("so nobody would ever know why; an egg is a") == CopiedRun(5, "First")
 
 
-def test_runs_below_four_words_are_none():
-    assert INDEX.longest("nobody would ever say so") == Copied(0, "")
-    assert INDEX.longest("") == Copied(0, "")
+def test_runs_of_fewer_than_four_words_count_as_none():
+    assert INDEX.longest("nobody would ever say so") == CopiedRun(0, "")
+    assert INDEX.longest("") == CopiedRun(0, "")
 
 
-def test_a_run_does_not_go_on_into_the_next_article():
-    assert INDEX.longest("ever know why an egg is a small") == Copied(5, "Second")
+def test_a_run_does_not_continue_into_the_next_article():
+    assert INDEX.longest("ever know why an egg is a small") == CopiedRun(5, "Second")
 
 
-def test_it_agrees_with_a_plain_scan():
+def test_the_index_agrees_with_a_plain_search():
     draw = random.Random(0)
     corpus = [" ".join(draw.choices("abc", k=30)) for _ in range(20)]
     index = CopyIndex(list(map(str, range(20))), corpus)
@@ -39,12 +39,12 @@ def test_it_agrees_with_a_plain_scan():
         assert any(run in corpus[int(found.headline)] for run in runs if len(run.split()) == longest)
 
 
-def test_a_thousand_articles_against_seven_thousand_take_seconds():
+def test_a_thousand_articles_are_searched_in_seven_thousand_within_seconds():
     draw = random.Random(1)
     vocabulary = [f"w{int(draw.paretovariate(0.6)) % 20_000}" for _ in range(50_000)]
     corpus = [" ".join(draw.choices(vocabulary, k=160)) for _ in range(7_000)]
-    began = time.perf_counter()
+    started = time.perf_counter()
     index = CopyIndex([str(n) for n in range(7_000)], corpus)
     for article in corpus[:1000]:
         assert index.longest(article).words >= 160
-    assert time.perf_counter() - began < 30
+    assert time.perf_counter() - started < 30

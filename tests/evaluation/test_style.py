@@ -1,37 +1,39 @@
-"""Measures of texts, by hand."""
+"""Measures of an article, checked by hand."""
+
+from dataclasses import asdict
 
 import pytest
 
 from onion_lightning.evaluation.style import (
     content_words,
-    distance,
     distinct,
+    headline_recall,
     is_looping,
     measure_text,
-    recall,
+    style_distance,
     words_of,
 )
 
 
-def test_eight_words_that_come_twice_are_a_loop_and_seven_are_not():
+def test_eight_repeated_words_are_a_loop_and_seven_are_not():
     eight = "one two three four five six seven eight"
     assert is_looping(words_of(f"{eight} and then {eight.upper()}"))
     seven = " ".join(eight.split()[:7])
     assert not is_looping(words_of(f"{seven} and then {seven}"))
 
 
-def test_distinct_is_the_share_of_different_ngrams_of_the_opening():
+def test_distinct_is_the_share_of_unique_ngrams_in_the_first_50_words():
     assert distinct("a b a b".split(), 1) == 0.5
     assert distinct("a b a b".split(), 2) == pytest.approx(2 / 3)
     assert distinct(["a"], 2) == 0
     assert distinct([*map(str, range(50)), *["x"] * 50], 1) == 1
 
 
-def test_recall_is_the_share_of_content_words_taken_up():
+def test_headline_recall_is_the_share_of_content_words_that_are_reused():
     assert content_words("The Man's Eggs Are In Dallas") == {"man", "egg", "dalla"}
-    assert recall("The Man's Eggs Are In Dallas", words_of("A man ate one egg.")) == pytest.approx(2 / 3)
+    assert headline_recall("The Man's Eggs Are In Dallas", words_of("A man ate one egg.")) == pytest.approx(2 / 3)
     assert content_words("This News Doesn't Know If It's What We'll Say") == {"new", "know", "say"}
-    assert recall("It Is What It Is", []) == 1
+    assert headline_recall("It Is What It Is", []) == 1
 
 
 @pytest.mark.parametrize(
@@ -58,12 +60,12 @@ def test_recall_is_the_share_of_content_words_taken_up():
         ("", "words_per_sentence", 0),
     ],
 )
-def test_the_style_card(text, name, value):
-    assert measure_text("Egg", text)[name] == value
+def test_measures_of_a_text(text, name, value):
+    assert getattr(measure_text("Egg", text), name) == value
 
 
-def test_distance_is_0_to_itself_and_the_mean_difference_otherwise():
-    card = measure_text("Egg", "TOLEDO, OH—An egg won. It was glad.")
-    assert distance(card, card) == 0
-    other = card | {"dateline": 0, "words_per_sentence": card["words_per_sentence"] / 2}
-    assert distance(other, card) == pytest.approx((1 + 0.5) / 7)
+def test_style_distance_is_0_for_equal_styles_and_the_mean_gap_otherwise():
+    style = asdict(measure_text("Egg", "TOLEDO, OH—An egg won. It was glad."))
+    assert style_distance(style, style) == 0
+    other = style | {"dateline": 0, "words_per_sentence": style["words_per_sentence"] / 2}
+    assert style_distance(other, style) == pytest.approx((1 + 0.5) / 7)

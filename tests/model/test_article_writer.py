@@ -1,4 +1,4 @@
-"""The articles file: going on after a kill."""
+"""The articles file, and how an interrupted run resumes."""
 
 import json
 
@@ -16,15 +16,15 @@ def leave_parts(tmp_path, whole, settings):
 
 def settings_of(run, tmp_path, monkeypatch):
     seen = []
-    from onion_lightning.model import article_writer as articles
+    from onion_lightning.model import article_writer
 
-    original = articles.fingerprint
-    monkeypatch.setattr(articles, "fingerprint", lambda *a: seen.append(original(*a)) or seen[-1])
+    original = article_writer.fingerprint
+    monkeypatch.setattr(article_writer, "fingerprint", lambda *a: seen.append(original(*a)) or seen[-1])
     run(*WORDS)
     return seen[0]
 
 
-def test_a_killed_run_goes_on_with_the_batches_that_are_missing(run, tmp_path, monkeypatch):
+def test_a_resumed_run_generates_only_the_missing_batches(run, tmp_path, monkeypatch):
     settings = settings_of(run, tmp_path, monkeypatch)
     whole = records(tmp_path / "articles.jsonl")
     marked = [row | {"article": "FROM THE FIRST RUN"} for row in whole]
@@ -36,7 +36,7 @@ def test_a_killed_run_goes_on_with_the_batches_that_are_missing(run, tmp_path, m
     assert not list(tmp_path.glob(".*"))
 
 
-def test_other_headlines_or_settings_are_refused(run, refused, tmp_path, monkeypatch):
+def test_resuming_with_other_headlines_or_settings_is_refused(run, refused, tmp_path, monkeypatch):
     settings = settings_of(run, tmp_path, monkeypatch)
     leave_parts(tmp_path, records(tmp_path / "articles.jsonl"), settings)
     before = (tmp_path / ".articles.jsonl.0.part").read_text()
@@ -45,7 +45,7 @@ def test_other_headlines_or_settings_are_refused(run, refused, tmp_path, monkeyp
     assert (tmp_path / ".articles.jsonl.0.part").read_text() == before
 
 
-def test_without_the_flag_a_run_begins_anew(run, tmp_path):
+def test_a_run_without_the_flag_starts_over(run, tmp_path):
     run(*WORDS)
     whole = (tmp_path / "articles.jsonl").read_bytes()
     leave_parts(tmp_path, [{"index": 99, "candidate": 0}] * 4, "other")

@@ -1,63 +1,119 @@
-"""Writing articles: what the decode settings do, on the tiny model."""
+"""Generation with the tiny model: decoding settings, padding, dropout."""
 
 import dataclasses
 
+import bitsandbytes
 import pytest
 import torch
 
-from onion_lightning.model.decoding import Decoding, continue_prompts
-from tests.model.test_module import module
+from onion_lightning.model.decoding import Decoding, continue_prompts, write_articles
+from tests.conftest import module
 
 
 @pytest.fixture(scope="module")
-def written(tiny_base):
-    """Continues a prompt of token ids greedily; returns the ids of what is written, and the model's own first choice."""
+def greedy(tiny_base):
+    """Return a function that continues a prompt of token ids greedily, and one that returns the most probable next token."""
     made = module(tiny_base, load_in="none").eval()
     model, tokenizer = made.language_model, made.tokenizer
-    greedy = Decoding(max_new_tokens=40, temperature=0)
+    decoding = Decoding(max_new_tokens=40, temperature=0)
 
     def write(prompts, penalty):
-        heard = []
-        decoding = dataclasses.replace(greedy, repetition_penalty=penalty)
-        continue_prompts(model, tokenizer, prompts, decoding, 0, streamer=Heard(heard))
-        return torch.cat(heard[1:]).tolist()
+        streamed = []
+        penalized = dataclasses.replace(decoding, repetition_penalty=penalty)
+        continue_prompts(model, tokenizer, prompts, penalized, 0, streamer=Streamer(streamed))
+        return torch.cat(streamed[1:]).tolist()
 
     return write, lambda prompt: int(model(torch.tensor([prompt])).logits[0, -1].argmax())
 
 
-class Heard:
-    def __init__(self, heard):
-        self.heard = heard
+class Streamer:
+    def __init__(self, streamed):
+        self.streamed = streamed
 
     def put(self, ids):
-        self.heard.append(ids)
+        self.streamed.append(ids)
 
     def end(self):
         pass
 
 
-def first_choice_in_prompt(choice):
-    """A prompt that holds the very token that the model would take first."""
+def prompt_with_its_most_probable_next_token(most_probable):
+    """Return a prompt that already contains the token that the model would generate first."""
     for seed in range(200):
         prompt = torch.randint(3, 599, (150,), generator=torch.Generator().manual_seed(seed)).tolist()
-        if choice(prompt) in prompt:
+        if most_probable(prompt) in prompt:
             return prompt
     raise AssertionError("no such prompt")
 
 
-def test_the_repetition_penalty_counts_the_article_and_not_the_prompt(written):
-    write, choice = written
-    prompt = first_choice_in_prompt(choice)
-    assert write([prompt], 1e6)[0] == choice(prompt)
+def test_the_repetition_penalty_applies_to_the_article_and_not_to_the_prompt(greedy):
+    write, most_probable = greedy
+    prompt = prompt_with_its_most_probable_next_token(most_probable)
+    assert write([prompt], 1e6)[0] == most_probable(prompt)
 
 
-def test_a_large_repetition_penalty_lets_no_token_come_twice_and_1_is_none(written):
-    write, choice = written
+def test_a_large_repetition_penalty_prevents_repeated_tokens_and_1_disables_it(greedy):
+    write, most_probable = greedy
     prompt = [1, 30, 40]
     strict, free = write([prompt], 1e6), write([prompt], 1.0)
     assert len(set(strict)) == len(strict)
     ids = prompt.copy()
     for token in free:
-        assert token == choice(ids)
+        assert token == most_probable(ids)
         ids.append(token)
     assert len(set(free)) < len(free)
+
+
+def test_left_padding_does_not_change_a_greedy_article(tiny_base):
+    made = module(tiny_base, temperature=0.0, max_new_tokens=12, load_in="none")
+    made.eval()
+    together = made.write(["Egg", "A Longer Headline Of Many Words"], seed=0)
+    assert together == [made.write([headline], seed=0)[0] for headline in ("Egg", "A Longer Headline Of Many Words")]
+
+
+def test_the_finish_reason_tells_a_complete_article_from_a_truncated_one(tiny_base):
+    made = module(tiny_base, temperature=1.0, max_new_tokens=60, candidates=12)
+    made.eval()
+    made.model.get_base_model().lm_head.weight.data[made.tokenizer.eos_token_id] *= 3
+    for article in made.write(["Egg Wins"], seed=0)[0]:
+        assert article.finish_reason == ("length" if article.tokens == 60 else "eos")
+        assert "</s>" not in article.text
+
+
+@pytest.mark.parametrize("load_in", ["int8", "none"])
+def test_a_model_in_training_mode_generates_without_dropout_and_returns_to_its_mode(tiny_base, load_in):
+    made = module(tiny_base, lora_dropout=0.9, load_in=load_in)
+    torch.manual_seed(0)
+    for name, parameter in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    arguments = (made.language_model, made.tokenizer, ["Egg Wins", "Man Loses"], Decoding(max_new_tokens=20), 3)
+    made.eval()
+    expected = write_articles(*arguments)
+    made.train()
+    list(made.modules())[-1].eval()  # a part of the model may have a mode of its own
+    before = [layer.training for layer in made.modules()]
+    assert write_articles(*arguments) == expected
+    assert [layer.training for layer in made.modules()] == before
+    with pytest.raises(ValueError, match="no_such_option"):
+        write_articles(*arguments, no_such_option=object())
+    assert [layer.training for layer in made.modules()] == before
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_8_bit_layers_on_the_cpu_dequantize_while_they_generate(tiny_base, mode):
+    made, dequantized = module(tiny_base).train(mode), set()
+    for layer in made.modules():
+        if isinstance(layer, bitsandbytes.nn.Linear8bitLt):
+            layer.register_forward_pre_hook(lambda layer, inputs: dequantized.add(layer.training))
+    made.write(["Egg Wins"], seed=0, max_new_tokens=2)
+    assert dequantized == {True}
+
+
+def test_headlines_alone_are_enough_and_none_give_no_articles(tiny_base):
+    made = module(tiny_base)
+    model, tokenizer = made.language_model, made.tokenizer
+    assert write_articles(model, tokenizer, []) == []
+    [[article]] = write_articles(model, tokenizer, ["Egg Wins"], max_new_tokens=5)
+    assert article.tokens <= 5
+    assert write_articles(model, tokenizer, ["Egg Wins"], Decoding(), 0, max_new_tokens=5) == [[article]]

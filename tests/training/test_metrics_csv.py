@@ -1,10 +1,10 @@
-"""The metrics file, and W&B, for real in offline mode."""
+"""The metrics file across resumed runs."""
 
 from onion_lightning.training.metrics_csv import MetricsCSV
 from tests.conftest import metrics_lines
 
 
-def test_new_columns_and_rows_are_added_to_what_is_there(tmp_path):
+def test_new_columns_and_rows_are_added_to_an_existing_file(tmp_path):
     first = MetricsCSV(tmp_path)
     first.log_metrics({"a": 1.0}, 0)
     first.log_metrics({"a": 2.0, "b": 3.0}, 1)
@@ -12,7 +12,7 @@ def test_new_columns_and_rows_are_added_to_what_is_there(tmp_path):
     assert metrics_lines(tmp_path) == ["step,a,b", "0,1.0,", "1,2.0,3.0", "2,,4.0"]
 
 
-def test_a_resumed_run_drops_the_rows_it_takes_again(tmp_path):
+def test_a_resumed_run_drops_the_rows_it_logs_again(tmp_path):
     logger = MetricsCSV(tmp_path)
     for step in range(5):
         logger.log_metrics({"a": float(step)}, step)
@@ -21,7 +21,7 @@ def test_a_resumed_run_drops_the_rows_it_takes_again(tmp_path):
     assert metrics_lines(tmp_path) == ["step,a", "0,0.0", "1,1.0", "2,2.0", "3,30.0"]
 
 
-def test_a_validation_that_is_done_again_replaces_its_row_alone(tmp_path):
+def test_a_repeated_validation_replaces_only_its_own_row(tmp_path):
     logger = MetricsCSV(tmp_path)
     for metrics, step in (({"a": 1.0}, 0), ({"a": 2.0}, 1), ({"v": 5.0}, 1), ({"a": 3.0}, 2)):
         logger.log_metrics(metrics | {"epoch": 0}, step)

@@ -1,0 +1,40 @@
+"""Lists the commands beside Lightning's own. A new command is a function in a module of its own and one line here.
+
+LightningCLI reads a command's flags and `--help` text from the function's signature and docstring.
+"""
+
+import lightning.pytorch as pl
+
+from onion_lightning.attention.command import run_attend
+from onion_lightning.evaluation.command import evaluate as run_evaluate
+from onion_lightning.training.session import Session
+
+__all__ = ["COMMANDS", "SESSION_COMMANDS", "OnionSession", "OnionTrainer"]
+
+
+class TrainerCommands:
+    """Commands that run on a Trainer, which is their first argument."""
+
+    evaluate = run_evaluate
+
+
+class SessionCommands:
+    """Commands that run on a `Session` instead. No Trainer is built, so any config works on any machine."""
+
+    attend = run_attend
+
+
+class OnionTrainer(TrainerCommands, SessionCommands, pl.Trainer):
+    """Lightning's Trainer, from which LightningCLI reads the flags of every command."""
+
+
+class OnionSession(SessionCommands, Session):
+    """What a command without a Trainer runs on."""
+
+
+def names(commands: type) -> tuple[str, ...]:
+    return tuple(name for name in vars(commands) if not name.startswith("_"))
+
+
+SESSION_COMMANDS = names(SessionCommands)
+COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)

@@ -1,0 +1,46 @@
+"""Prints messages once per job, and silences library messages that appear in every run."""
+
+import logging
+import warnings
+
+import datasets
+import transformers
+from rich.console import Console
+
+from onion_lightning.cli.launchers import is_rank_zero
+
+__all__ = ["silence_libraries", "tell"]
+
+SILENCED = (
+    ".*does not have many workers.*",  # rows are encoded beforehand: collating a batch takes milliseconds
+    ".*No device id is provided via `init_process_group`.*",
+    ".*`is_gradient_checkpointing` is deprecated.*",  # raised by peft
+    ".*dataloader is not resumable.*",  # the sampler resumes: see data/sampler.py
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # raised by Lightning under torch 2.13
+    ".*callbacks used to create the checkpoint need to be provided.*",  # another command reads a checkpoint of fit
+    ".*Couldn't infer the batch indices.*",  # predictions carry their own indices
+    r".*use `self.log\('(val|test)/.*sync_dist=True.*",  # these are summed over ranks before they are logged
+    ".*smaller than the logging interval.*",
+    ".*exists and is not empty.*",  # an earlier run's files are moved aside, with a message
+)
+
+
+def tell(message: str) -> None:
+    """Print a message on stderr, once per job."""
+    if is_rank_zero():
+        Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def silence_libraries() -> None:
+    """Turn off messages that appear in every run and that nobody can act on."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("onion_lightning").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # It logs tracebacks when W&B's own process dies; wandb_logger.py reports that in one line.
+    logging.getLogger("wandb.sdk.lib.asyncio_manager").setLevel(logging.CRITICAL)
+    for message in SILENCED:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,57 @@
+"""The flags that this project adds to LightningCLI's parser, and how a run's configuration is saved."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+from onion_lightning.model.article_writer import ArticleWriter
+from onion_lightning.training.last_checkpoint import LastCheckpoint
+from onion_lightning.training.samples import Samples
+
+__all__ = ["PROGRAM", "SaveConfig", "add_flags", "parser_settings"]
+
+PROGRAM = "python -m onion_lightning"
+
+
+def parser_settings(subcommands: dict[str, set[str]]) -> dict[str, Any]:
+    """Arguments of the parsers: errors are raised, so that `main` can report them in one sentence."""
+    return {
+        "exit_on_error": False,
+        "prog": PROGRAM,
+        "description": "Fine-tune a language model on headlines and articles, and write articles for new headlines.",
+        **{name: {"exit_on_error": False} for name in subcommands},
+    }
+
+
+def add_flags(parser: LightningArgumentParser) -> None:
+    """Add `--checkpoint.*`, `--samples.*` and `--articles.*` to every command, so that one config serves them all.
+
+    They are callbacks, but not registered as such: Lightning would run each of them in every command.
+    """
+    for cls, group in ((LastCheckpoint, "checkpoint"), (Samples, "samples"), (ArticleWriter, "articles")):
+        parser.add_class_arguments(cls, group, fail_untyped=False, sub_configs=True)
+    parser.link_arguments("model.base_model", "data.base_model")
+    parser.link_arguments("checkpoint.dirpath", "samples.dirpath")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration to `config.yaml` in the run's folder, and logs it as hyperparameters.
+
+    Args:
+        parser: of the subcommand.
+        config: of the subcommand.
+        folder: the run's folder.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, folder: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.folder = folder
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        text = self.parser.dump(self.config, skip_none=False)
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.config.as_dict())

@@ -1,0 +1,129 @@
+"""The `evaluate` command: checks the flags, runs the evaluation, and writes, logs and prints its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.errors import OnionError, check_range
+from onion_lightning.evaluation.copying import CopyIndex
+from onion_lightning.evaluation.evaluator import Evaluator
+from onion_lightning.evaluation.measures import Sample, build_samples
+from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings, compute_metrics
+from onion_lightning.evaluation.report import FILES, report_files
+from onion_lightning.evaluation.tasks import SYSTEMS, EvaluationData
+from onion_lightning.evaluation.terminal import show_evaluation
+from onion_lightning.model.module import OnionModule
+from onion_lightning.output_folder import check_folder, write_folder
+from onion_lightning.training.wandb_logger import CarefulWandbLogger
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    trainer: pl.Trainer,
+    model: OnionModule,
+    datamodule: OnionDataModule,
+    ckpt_path: str | None = None,
+    shots: int = 3,
+    n: int | None = None,
+    batch_size: int = 8,
+    output: str = "evaluation",
+    overwrite: bool = False,
+) -> None:
+    """Compare the base model, few-shot prompting and the fine-tuned model on held-out headlines.
+
+    Args:
+        trainer: runs the evaluation.
+        model: base model and decoding flags; the adapters are loaded from the checkpoint.
+        datamodule: provides the test headlines and, from the training split, the few-shot examples.
+        ckpt_path: checkpoint of the fine-tuned model (required): a file, last or best.
+        shots: number of training examples in the few-shot prompt.
+        n: number of test headlines; by default 32, or all of them if there are fewer.
+        batch_size: number of headlines per batch on each device.
+        output: folder for report.html, metrics.json and samples.jsonl.
+        overwrite: replace an existing report in the output folder.
+
+    Raises:
+        OnionError: a flag is invalid, or the corpus is too small.
+    """
+    check_flags(ckpt_path, shots, n, batch_size)
+    check_limits(trainer)
+    folder = check_folder(output, FILES, overwrite)
+    data = EvaluationData(datamodule, shots, n, batch_size, model.decoding.max_new_tokens)
+    evaluator = Evaluator(model, data)
+    trainer.predict(evaluator, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
+    if trainer.is_global_zero:
+        samples = collect_samples(evaluator)
+        metrics = compute_metrics(samples, collect_settings(model, data, str(ckpt_path)), datamodule.seed)
+        publish(metrics, samples, folder, trainer.loggers)
+
+
+def check_flags(ckpt_path: str | None, shots: int, n: int | None, batch_size: int) -> None:
+    if ckpt_path is None:
+        raise OnionError("--ckpt_path: evaluate needs the checkpoint of a fine-tuned model; give a file, last or best.")
+    check_range("--shots", shots, shots >= 0, "at least 0")
+    check_range("--n", n, n is None or n >= 2, "at least 2")
+    check_range("--batch_size", batch_size, batch_size >= 1, "at least 1")
+
+
+def check_limits(trainer: pl.Trainer) -> None:
+    """Reject flags that would skip batches: every article is needed to compare the systems."""
+    if fast := getattr(trainer, "fast_dev_run", False):
+        raise OnionError(f"--trainer.fast_dev_run {fast}: evaluate needs all batches; use --n for fewer headlines.")
+    limit = trainer.limit_predict_batches
+    if not isinstance(limit, float) or limit != 1:  # a float is a fraction, an int a number of batches
+        raise OnionError(
+            f"--trainer.limit_predict_batches {limit}: evaluate needs all batches; use --n for fewer headlines."
+        )
+
+
+def collect_samples(evaluator: Evaluator) -> list[Sample]:
+    train = evaluator.data.datamodule.texts["train"]
+    index = CopyIndex(train["headline"], train["article"])
+    return build_samples(evaluator.scored, evaluator.data.rows, evaluator.onion.tokenizer, index)
+
+
+def collect_settings(model: OnionModule, data: EvaluationData, checkpoint: str) -> EvaluationSettings:
+    decoding = model.one_article
+    return EvaluationSettings(
+        headlines=len(data.rows),
+        n=data.n,
+        shots=data.shots,
+        shots_least=min(row.shot_count for row in data.rows),
+        base_model=model.base_model,
+        load_in=model.load_in,
+        checkpoint=checkpoint,
+        seed=model.seed,
+        corpus=data.datamodule.path,
+        batch_size=data.batch_size,
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        repetition_penalty=decoding.repetition_penalty,
+    )
+
+
+def publish(metrics: EvaluationMetrics, samples: Sequence[Sample], folder: Path, loggers: Sequence[Any]) -> None:
+    """Write the report, log it to W&B and print the main metrics."""
+    write_folder(folder, report_files(metrics, samples))
+    for logger in loggers:
+        if isinstance(logger, CarefulWandbLogger):
+            logger.log_summary(wandb_summary(metrics))
+            columns = (*SYSTEMS, "real")
+            rows = [[one.headline, *(one.systems[name].scored.text for name in columns)] for one in samples]
+            logger.log_table("evaluation", columns=["headline", *columns], data=rows)
+    show_evaluation(metrics, folder)
+
+
+def wandb_summary(metrics: EvaluationMetrics) -> dict[str, Any]:
+    """Return all values and intervals under the names that they have in W&B."""
+    summary: dict[str, Any] = {}
+    for name, system in metrics.systems.items():
+        summary |= {f"evaluation/{name}/{key}": value for key, value in system.values.items()}
+        summary |= {f"evaluation/{name}/{key}/interval": list(ends) for key, ends in system.intervals.items()}
+    for name, pair in metrics.paired.items():
+        summary |= {f"evaluation/{name}": pair.difference, f"evaluation/{name}/interval": list(pair.interval)}
+    return summary

@@ -1,0 +1,177 @@
+"""What an evaluation works on: test headlines with few-shot examples, batched into tasks that are shared among ranks."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.errors import OnionError
+
+__all__ = ["DEFAULT_N", "SYSTEMS", "EvaluationData", "Row", "ScoredArticle", "Task", "fit_shots"]
+
+# The base model without adapters; the same with training examples in the prompt; the base model with adapters.
+SYSTEMS = ("base", "few_shot", "tuned")
+DEFAULT_N = 32  # headlines
+
+
+class Row(NamedTuple):  # Lightning does not accept frozen dataclasses in a batch
+    """A test headline.
+
+    Attributes:
+        position: position among the evaluated headlines.
+        headline: text of the headline.
+        article: full text of the real article.
+        prompt: token ids of the prompt.
+        completion: token ids of the real article, as scored by `test`; ends with EOS unless the article was cut.
+        shots: token ids that precede the prompt of `few_shot`, starting with BOS.
+        shot_count: number of examples in `shots`.
+    """
+
+    position: int
+    headline: str
+    article: str
+    prompt: list[int]
+    completion: list[int]
+    shots: list[int]
+    shot_count: int
+
+
+class Task(NamedTuple):
+    """One system and a batch of rows: the unit of work of a rank."""
+
+    system: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class ScoredArticle:
+    """An article of one system, or the real one.
+
+    Attributes:
+        position: position of its row.
+        system: one of `SYSTEMS`, or "real".
+        text: the article.
+        rank: rank of its own headline among all headlines, from 1 (most likely).
+        loss: -log p in nats of the real article under the system, summed over tokens; None for the real article.
+        tokens: number of generated tokens; None for the real article.
+        finish_reason: "eos" or "length"; None for the real article.
+    """
+
+    position: int
+    system: str
+    text: str
+    rank: int
+    loss: float | None = None
+    tokens: int | None = None
+    finish_reason: str | None = None
+
+
+class EvaluationData(pl.LightningDataModule):
+    """Builds the tasks from the test split of a data module.
+
+    Args:
+        datamodule: data module of the corpus.
+        shots: number of examples before each `few_shot` prompt.
+        n: number of test headlines; None for 32, or all of them if there are fewer.
+        batch_size: number of headlines per task.
+        new_tokens: number of tokens to reserve in the context for generation.
+    """
+
+    def __init__(
+        self, datamodule: OnionDataModule, shots: int, n: int | None, batch_size: int, new_tokens: int
+    ) -> None:
+        super().__init__()
+        self.datamodule = datamodule
+        self.shots = shots
+        self.n = n
+        self.batch_size = batch_size
+        self.new_tokens = new_tokens
+        self.rows: list[Row] = []
+
+    def prepare_data(self) -> None:
+        self.datamodule.encode()
+
+    def setup(self, stage: str) -> None:
+        """Sample the test headlines and the few-shot examples.
+
+        Raises:
+            OnionError: the test split or the training split is too small.
+        """
+        data = self.datamodule
+        data.trainer = self.trainer
+        data.setup("test")
+        available = len(data.encoded["test"])
+        self.check_size(available)
+        count = min(self.n or DEFAULT_N, available)
+        chosen = sorted(random.Random(data.seed).sample(range(available), count))
+        examples, context = self.choose_examples(), data.context
+        self.rows = [self.make_row(position, at, examples, context) for position, at in enumerate(chosen)]
+
+    def check_size(self, available: int) -> None:
+        if available < 2:
+            raise OnionError(
+                f"--data.test_fraction {self.datamodule.fractions[1]}: the test split has {available} headline(s), and"
+                " evaluate needs at least 2; train with a larger fraction, or use a larger corpus."
+            )
+        if self.n is not None and available < self.n:
+            raise OnionError(f"--n {self.n}: the test split has {available} headlines; give --n {available} or less.")
+
+    def choose_examples(self) -> list[list[int]]:
+        """Sample the token ids of the training examples for `few_shot`, the same ones for every headline.
+
+        Examples that were cut are skipped: without EOS they would show the model articles that do not end.
+        """
+        train, limit = self.datamodule.encoded["train"], self.datamodule.max_length
+        lengths = zip(train["length"], train["full_length"], strict=True)
+        whole = [at for at, (length, full_length) in enumerate(lengths) if length == full_length]
+        if self.shots > len(whole):
+            raise OnionError(
+                f"--shots {self.shots}: only {len(whole)} training examples fit in --data.max_length {limit} without"
+                " being cut; use fewer shots."
+            )
+        chosen = random.Random(self.datamodule.seed + 1).sample(whole, self.shots)
+        return [train[at]["input_ids"] for at in chosen]
+
+    def make_row(self, position: int, at: int, examples: list[list[int]], context: int) -> Row:
+        text, encoded = self.datamodule.texts["test"][at], self.datamodule.encoded["test"][at]
+        ids, cut = encoded["input_ids"], encoded["prompt_length"]
+        room = context - cut - max(self.new_tokens, len(ids) - cut)
+        shots, count = fit_shots(examples, room, self.datamodule.tokenizer.bos_token_id)
+        return Row(position, text["headline"], text["article"], ids[:cut], ids[cut:], shots, count)
+
+    def tasks(self) -> list[Task]:
+        by_length = sorted(self.rows, key=lambda row: (len(row.completion), row.position))
+        batches = [by_length[at : at + self.batch_size] for at in range(0, len(by_length), self.batch_size)]
+        return [Task(system, batch) for system in SYSTEMS for batch in batches]
+
+    def predict_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        assert trainer is not None
+        # Ranks share whole tasks, so that the batch of a row, and with it the row's results, does not depend on their
+        # number. A rank without a task gets an empty one, since Lightning rejects a data loader of length 0.
+        tasks: Any = self.tasks()[trainer.global_rank :: trainer.world_size] or [Task("base", [])]
+        return DataLoader(tasks, batch_size=None, collate_fn=lambda task: task)
+
+
+def fit_shots(examples: Sequence[list[int]], room: int, bos: int | None) -> tuple[list[int], int]:
+    """Concatenate as many whole examples as fit, in order; an example that does not fit is skipped.
+
+    Args:
+        examples: token ids.
+        room: maximum number of tokens.
+        bos: id of the BOS token, which is kept only at the very beginning.
+
+    Returns:
+        The token ids, and the number of examples in them.
+    """
+    ids: list[int] = []
+    count = 0
+    for example in examples:
+        body = example[1:] if ids and example[0] == bos else example
+        if len(ids) + len(body) <= room:
+            ids, count = ids + body, count + 1
+    return ids, count

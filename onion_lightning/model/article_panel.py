@@ -1,0 +1,46 @@
+"""Shows articles on the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from onion_lightning.model.decoding import ArticleRecord
+
+__all__ = ["show_article", "show_articles"]
+
+MAX_WIDTH = 100  # columns
+MAX_SHOWN = 8  # articles
+
+
+def show_article(console: Console, headline: str, article: str, note: str | None = None) -> None:
+    """Print an article in a panel.
+
+    Args:
+        console: where to print.
+        headline: title of the panel.
+        article: text.
+        note: shown at the lower edge.
+    """
+    body, title = Text(article or "(empty article)"), Text(headline, style="bold")
+    width = min(console.width, MAX_WIDTH)
+    console.print(
+        Panel(body, title=title, title_align="left", subtitle=note, subtitle_align="right", width=width, padding=1)
+    )
+
+
+def show_articles(records: Sequence[ArticleRecord], path: Path) -> None:
+    """Print the articles if there are only a few, and the path of the articles file on stderr."""
+    console = Console()
+    if len(records) <= MAX_SHOWN:
+        for record in records:
+            show_article(console, record.headline, record.article, length_note(record))
+    count = f"{len(records)} article{'s' if len(records) != 1 else ''}"
+    Console(stderr=True).print(f"{count} written to {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def length_note(record: ArticleRecord) -> str:
+    truncated = "" if record.finish_reason == "eos" else ", truncated at max_new_tokens"
+    return f"{record.tokens} token{'s' if record.tokens != 1 else ''}{truncated}"

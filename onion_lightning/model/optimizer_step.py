@@ -1,0 +1,111 @@
+"""The optimizer step: AdamW with a cosine schedule, the check for non-finite values, and GPU statistics to log."""
+
+import contextlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import pynvml
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from transformers import get_cosine_schedule_with_warmup
+
+from onion_lightning.errors import NonFiniteError, OnionError, check_range
+
+__all__ = [
+    "adamw_with_cosine",
+    "check_finite",
+    "check_optimizer_flags",
+    "gpu_stats",
+    "gradient_scale",
+    "total_steps",
+]
+
+
+def check_optimizer_flags(learning_rate: float, weight_decay: float, warmup_ratio: float) -> None:
+    """Raise an `OnionError` at a value out of range."""
+    check_range("--model.learning_rate", learning_rate, learning_rate > 0, "above 0")
+    check_range("--model.weight_decay", weight_decay, weight_decay >= 0, "at least 0")
+    check_range("--model.warmup_ratio", warmup_ratio, 0 <= warmup_ratio <= 1, "from 0 to 1")
+
+
+def total_steps(trainer: pl.Trainer) -> int:
+    """Return the number of optimizer steps of the whole run.
+
+    Raises:
+        OnionError: the run has no end.
+    """
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise OnionError(
+            f"--trainer.max_epochs {trainer.max_epochs}: the learning rate schedule needs the number of training steps; set"
+            " --trainer.max_epochs or --trainer.max_steps."
+        )
+    return int(steps)
+
+
+def adamw_with_cosine(
+    parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float, warmup_ratio: float, steps: int
+) -> OptimizerLRSchedulerConfig:
+    """Create AdamW, and a schedule of linear warmup and cosine decay to 0 that is stepped at each optimizer step.
+
+    Args:
+        parameters: those that require a gradient are optimized.
+        learning_rate: at the peak.
+        weight_decay: of AdamW.
+        warmup_ratio: fraction of the steps for warmup.
+        steps: optimizer steps in total.
+    """
+    trainable = [p for p in parameters if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup_ratio * steps), steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def gradient_scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
+    """Return the gradient scaler of fp16; None in other precisions."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def gradient_scale(trainer: pl.Trainer) -> float:
+    """Return the current factor of the gradient scaler; 1 in precisions without one."""
+    scaler = gradient_scaler(trainer)
+    return 1.0 if scaler is None else float(scaler.get_scale())
+
+
+def check_finite(module: Any, loss: torch.Tensor, gradient_norm: torch.Tensor) -> None:
+    """Stop training at a loss or gradient that is not finite.
+
+    Args:
+        module: the `OnionModule` in training.
+        loss: of the optimizer step.
+        gradient_norm: may be infinite in fp16, where the gradient scaler skips such steps.
+
+    Raises:
+        NonFiniteError: one of them is not finite.
+    """
+    trainer = module.trainer
+    if loss.isfinite() and (gradient_norm.isfinite() or gradient_scaler(trainer) is not None):
+        return
+    headlines = trainer.datamodule.headlines_of(module.current_epoch, trainer.global_step - module.epoch_began)
+    raise NonFiniteError(
+        f"--model.learning_rate {module.learning_rate}: at optimizer step {trainer.global_step + 1} (epoch"
+        f" {module.current_epoch}) the loss is {loss.item():.4g} and the gradient norm {gradient_norm.item():.4g};"
+        " no checkpoint was overwritten. Lower the learning rate, or inspect the rows of this step:"
+        f" {'; '.join(headlines)}."
+    )
+
+
+def gpu_stats(device: torch.device) -> dict[str, float]:
+    """Return the peak of reserved GPU memory in GB and, where available, the GPU utilization in percent.
+
+    The utilization is the share of the last second in which a kernel was running. Drivers under MIG and WSL do not report
+    it. On the CPU there are no statistics.
+    """
+    if device.type != "cuda":
+        return {}
+    stats = {"gpu/memory_gb": torch.cuda.max_memory_reserved(device) / 1e9}
+    with contextlib.suppress(RuntimeError, ModuleNotFoundError, pynvml.NVMLError):
+        stats["gpu/utilization"] = float(torch.cuda.utilization(device))
+    return stats

@@ -1,0 +1,58 @@
+"""Helpers that write small tables and load them as corpora."""
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from onion_lightning.data.corpus import Corpus, load_corpus
+from onion_lightning.pretrained.source import load_tokenizer
+
+BODY = (
+    "TOLEDO, OH—Citing the egg, officials said on Monday that number {} had been counted twice and that"
+    " nobody would ever know why or when."
+)
+README = Path(__file__).parents[2] / "onion_lightning" / "data" / "README.md"
+
+
+def body(number: int) -> str:
+    """An article of its own for each number."""
+    return BODY.format(f"{number} " + " ".join(random.Random(number).choices("abcdefgh", k=6)))
+
+
+def write_csv(path: Path, rows: list, header: tuple = ("Title", "Published Time", "Content"), **options: Any) -> Path:
+    with path.open("w", newline="", encoding=options.pop("encoding", "utf-8")) as stream:
+        writer = csv.writer(stream, **options)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def put(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def load(path: Path | str, **more: Any) -> Corpus:
+    settings = {"columns": (None, None), "min_words": 20, "val_fraction": 0.1, "test_fraction": 0.1}
+    return load_corpus(str(path), **(settings | more))
+
+
+def texts(corpus: Corpus) -> dict[str, str]:
+    """The article of each headline, over all splits."""
+    return {row["headline"]: row["article"] for split in corpus.splits.values() for row in split}
+
+
+def readme_table(heading: str) -> dict[str, str]:
+    """A two-column table of the package's README, keyed by its first column."""
+    section = README.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    return {key.strip("`"): text for key, text in rows}
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_base: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(str(tiny_base))

@@ -1,0 +1,83 @@
+"""The data module's flags, and what it saves in a checkpoint."""
+
+import pytest
+
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.errors import OnionError
+
+
+@pytest.fixture
+def make(tiny_base, corpus_file):
+    """Builds a data module on the tiny model and the small corpus."""
+
+    def build(**more):
+        settings = {"path": str(corpus_file), "base_model": str(tiny_base), "val_fraction": 0.2, "test_fraction": 0.15}
+        return OnionDataModule(**(settings | {"max_length": 200} | more))
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "accepted"),
+    [
+        ("batch_size", 0, "at least 1"),
+        ("global_batch_size", 0, "at least 1"),
+        ("max_length", 7, "at least 8"),
+        ("min_words", -1, "at least 0"),
+        ("num_workers", -1, "at least 0"),
+        ("val_fraction", 1.0, "at least 0 and less than 1"),
+        ("test_fraction", -0.1, "at least 0 and less than 1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(make, flag, value, accepted):
+    with pytest.raises(OnionError) as error:
+        make(**{flag: value})
+    assert str(error.value) == f"--data.{flag} {value}: must be {accepted}."
+
+
+def test_fractions_that_leave_no_training_rows_are_refused(make):
+    with pytest.raises(OnionError, match=r"^--data\.val_fraction 0\.5: with --data\.test_fraction 0\.5 leaves no rows"):
+        make(val_fraction=0.5, test_fraction=0.5)
+
+
+def test_a_context_length_that_is_too_small_is_reported_before_the_corpus_is_read(make):
+    with pytest.raises(
+        OnionError, match=r"^--data\.max_length 513: the context length is 512 tokens for .* at most 512"
+    ):
+        make(max_length=513, path="nowhere.csv").encode()
+
+
+def test_setup_gives_ids_texts_and_the_report(make):
+    data = make()
+    data.setup("test")
+    assert data.report.read == 43
+    assert {split: len(rows) for split, rows in data.encoded.items()} == data.report.splits
+    assert len(data.texts["test"]) == data.report.splits["test"] > 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "message"),
+    [
+        ("validate", {"val_fraction": 0.0}, "--data.val_fraction 0.0: leaves no validation rows of the 43 that remain"),
+        ("test", {"test_fraction": 0.0}, "--data.test_fraction 0.0: leaves no test rows of the 43 that remain"),
+        ("fit", {"val_fraction": 0.9, "test_fraction": 0.0999}, "leaves no train rows"),
+    ],
+)
+def test_an_empty_split_is_refused_where_it_is_needed(make, stage, more, message):
+    data = make(**more)
+    with pytest.raises(OnionError) as error:
+        data.setup(stage)
+    assert message in str(error.value)
+    assert f"give a {'smaller' if stage == 'fit' else 'larger'} fraction, or more rows." in str(error.value)
+
+
+def test_the_fingerprint_depends_on_rows_seed_and_global_batch_size_but_not_on_the_micro_batch(make):
+    def fingerprint(**more):
+        data = make(**({"seed": 1} | more))
+        data.setup("test")
+        return data.fingerprint
+
+    first = fingerprint()
+    assert fingerprint(batch_size=1, num_workers=2) == first
+    changes = ({"seed": 2}, {"global_batch_size": 32}, {"max_length": 150}, {"min_words": 25})
+    assert len({first, *(fingerprint(**change) for change in changes)}) == 5

@@ -1,0 +1,59 @@
+"""The sources that `--data.path` can name, and the cache."""
+
+import sys
+
+import pytest
+
+from onion_lightning.data.sources import file_hash
+from onion_lightning.errors import OnionError
+from tests.data.conftest import body, load, put, texts, write_csv
+
+
+def test_a_directory_is_read_as_one_table(tmp_path):
+    write_csv(tmp_path / "1.csv", [("One", "t", body(1))])
+    (tmp_path / "sub").mkdir()
+    write_csv(tmp_path / "sub" / "2.csv", [("Two", "t", body(2)), ("One", "t", body(3))])
+    (tmp_path / "notes.txt").write_text("not a table")
+    corpus = load(tmp_path)
+    assert texts(corpus) == {"One": body(1), "Two": body(2)}
+    assert corpus.dropped["repeated_headline"] == 1
+
+
+def test_an_unchanged_file_is_read_from_the_cache_and_an_edited_file_is_not(tmp_path, monkeypatch):
+    file = write_csv(tmp_path / "c.csv", [(f"Row {i}", "t", body(i)) for i in range(5)])
+    load(file)
+    calls = []
+    monkeypatch.setattr("onion_lightning.data.corpus.clean_and_check", lambda *a, **k: calls.append(a))
+    before = file_hash(file)
+    assert load(file).kept == 5
+    assert calls == []
+    monkeypatch.undo()
+    write_csv(file, [(f"Row {i}", "t", body(i)) for i in range(6)])
+    assert file_hash(file) != before
+    assert load(file).kept == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p / "none.csv", "no such file"),
+        (lambda p: write_csv(p / "x.csv", []), "contains no rows"),
+        (lambda p: put(p / "x.txt", "a"), "unsupported file type"),
+        (lambda p: p, "the directory contains no"),
+    ],
+)
+def test_a_path_without_rows_gives_a_one_sentence_error(tmp_path, make, message):
+    with pytest.raises(OnionError, match=r"^--data\.path ") as error:
+        load(make(tmp_path))
+    assert message in str(error.value)
+
+
+def test_a_hub_id_that_cannot_be_loaded_gives_a_one_sentence_error():
+    with pytest.raises(OnionError, match=r"^--data\.path someone/no-such-set: is neither a local path nor a dataset"):
+        load("someone/no-such-set")
+
+
+def test_a_kaggle_path_without_kagglehub_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(OnionError, match=r"pip install 'onion_lightning\[kaggle\]'"):
+        load("kaggle:undefinenull/satirical-news-from-the-onion")

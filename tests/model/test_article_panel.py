@@ -1,0 +1,37 @@
+"""Articles on the terminal."""
+
+from pathlib import Path
+
+import pytest
+
+from onion_lightning.model.article_panel import show_articles
+from onion_lightning.model.decoding import ArticleRecord
+
+
+def record(index=0, article="An egg wins.", tokens=5, finish_reason="eos"):
+    return ArticleRecord(index, 0, f"Headline {index}", article, tokens, finish_reason)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, True), (8, True), (9, False)])
+def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, count, shown):
+    show_articles([record(index) for index in range(count)], Path("out[red].jsonl"))
+    printed = capsys.readouterr()
+    assert printed.err == f"{count} article{'s' if count > 1 else ''} written to out[red].jsonl\n"
+    assert all((f"Headline {index}" in printed.out) == shown for index in range(count))
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "note"),
+    [
+        (record(), "An egg wins.", "5 tokens ─"),
+        (record(tokens=1), "An egg wins.", "1 token ─"),
+        (record(finish_reason="length"), "An egg wins.", "5 tokens, truncated at max_new_tokens ─"),
+        (record(article="", tokens=0), "(empty article)", "0 tokens ─"),
+        (record(article="[red]An egg[/red]"), "[red]An egg[/red]", "5 tokens ─"),
+    ],
+)
+def test_a_panel_shows_the_article_its_length_and_whether_it_was_truncated(capsys, written, text, note):
+    show_articles([written], Path("articles.jsonl"))
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert f" {note}" in printed

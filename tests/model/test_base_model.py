@@ -1,0 +1,30 @@
+"""The frozen base model: formats that are refused, and 8 bit."""
+
+import pickle
+
+import torch
+
+from tests.conftest import batch, module
+from tests.training.test_checkpoint_io import Malicious
+
+
+def test_8_bit_layers_on_the_cpu_give_a_row_the_same_loss_in_training_and_evaluation(tiny_base):
+    made = module(tiny_base)
+    micro = batch(made)
+    with torch.no_grad():
+        training = made.loss_sum(micro)
+        made.eval()
+        assert not any(m.training for m in made.modules() if isinstance(m, torch.nn.Dropout))
+        assert made.loss_sum(micro) == training
+
+
+def test_a_model_that_is_only_pickled_is_refused_and_not_opened(refused, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONION_TEST_TRAP", str(tmp_path / "trap"))
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    for file in tiny_base.iterdir():
+        if file.suffix != ".safetensors":
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Malicious()))
+    assert "safetensors" in refused("fit", "--model.base_model", str(folder))
+    assert not (tmp_path / "trap").exists()

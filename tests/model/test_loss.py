@@ -1,0 +1,48 @@
+"""The loss of micro-batches and of held-out splits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from onion_lightning.data.collate import IGNORE, collate
+from onion_lightning.data.sampler import MicroBatch
+from onion_lightning.model.loss import HeldOutLoss
+from tests.conftest import LONG, SHORT, batch, module
+
+
+def test_the_loss_is_the_cross_entropy_of_article_and_eos(tiny_base):
+    made = module(tiny_base, load_in="none")
+    micro = batch(made)
+    with torch.no_grad():
+        logits = made.language_model(micro["input_ids"], attention_mask=micro["attention_mask"]).logits
+        by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), micro["labels"][:, 1:].flatten(), reduction="sum")
+        assert made.loss_sum(micro) == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_padding_does_not_change_the_loss(tiny_base):
+    made = module(tiny_base, load_in="none")
+    with torch.no_grad():
+        together = made.loss_sum(batch(made, [SHORT, LONG]))
+        alone = sum(made.loss_sum(batch(made, [text])) for text in (SHORT, LONG))
+    assert together == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_an_empty_micro_batch_gives_every_adapter_a_gradient_of_zero(tiny_base):
+    made = module(tiny_base)
+    made.loss_sum(collate([], [], MicroBatch((), 10, 10, 0))).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in made.parameters() if p.requires_grad)
+
+
+def test_the_held_out_loss_is_a_mean_over_tokens_accumulated_in_float64():
+    held_out = HeldOutLoss(torch.device("cpu"))
+    held_out.update(torch.tensor(2.0**24), torch.tensor([[7, 7]]))  # the first position is never predicted
+    held_out.update(torch.tensor(1.0), torch.tensor([[IGNORE, 7, 7], [IGNORE, IGNORE, 7]]))
+    assert held_out.sums.tolist() == [2**24 + 1, 4]  # in float32 the 1 would be lost
+    small = HeldOutLoss(torch.device("cpu"))
+    small.update(torch.tensor(3.0), torch.tensor([[IGNORE, 7, 7]]))
+    small.update(torch.tensor(3.0), torch.tensor([[IGNORE, 7]]))
+    found = small.compute(SingleDeviceStrategy(torch.device("cpu")))
+    assert found["loss"].item() == 2
+    assert found["perplexity"].item() == pytest.approx(7.389056)
+    assert all(value.dtype == torch.float32 for value in found.values())

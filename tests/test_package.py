@@ -1,0 +1,33 @@
+"""The public API: small, lazy, and free of charge for whoever only wants `--help`."""
+
+import subprocess
+import sys
+
+import pytest
+
+import onion_lightning
+from tests.conftest import ROOT
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout
+
+
+def test_importing_the_package_imports_neither_torch_nor_its_own_packages():
+    code = (
+        "import sys, onion_lightning; print(*[n for n in sys.modules if n.startswith(('torch', 'onion_lightning.'))])"
+    )
+    assert python(code).strip() == ""
+
+
+@pytest.mark.parametrize("name", ["Decoding", "OnionDataModule", "OnionModule", "attend", "write_articles"])
+def test_public_names_are_imported_when_they_are_used(name):
+    assert name in onion_lightning.__all__
+    assert name in dir(onion_lightning)
+    assert getattr(onion_lightning, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Onion'"):
+        _ = onion_lightning.Onion
