@@ -18,9 +18,8 @@ from onion_lightning.model.seeding import mix_seed
 
 __all__ = ["RANKED_TOKENS", "Evaluator", "completion_losses"]
 
-RANKED_TOKENS = (
-    64  # first tokens of an article by which headlines are ranked: scoring them under every headline is costly
-)
+# Headlines are ranked by the first tokens of an article only, because they are scored after every headline.
+RANKED_TOKENS = 64
 
 
 class Evaluator(pl.LightningModule):
@@ -106,20 +105,20 @@ class Evaluator(pl.LightningModule):
         return [article for (article,) in articles]
 
     def rank_of_headline(self, row: Row, article: str) -> int:
-        """Rank all headlines by how likely the base model finds the beginning of an article after each of them.
+        """Rank all headlines by the likelihood of an article's first tokens given each of them, under the base model.
 
         Returns:
             The rank of the row's own headline, from 1. Ties count against it; for an empty article it is the last.
         """
         rows = self.data.rows
-        beginning = encode_texts(self.onion.tokenizer, [article])[0][:RANKED_TOKENS]
-        if not beginning:
+        opening = encode_texts(self.onion.tokenizer, [article])[0][:RANKED_TOKENS]
+        if not opening:
             return len(rows)
         losses: list[float] = []
         with self.adapters("base"):
             for at in range(0, len(rows), self.data.batch_size):
                 prompts = [other.prompt for other in rows[at : at + self.data.batch_size]]
-                losses += self.losses(prompts, [beginning] * len(prompts))
+                losses += self.losses(prompts, [opening] * len(prompts))
         own = losses[row.position]
         return 1 + sum(loss <= own for at, loss in enumerate(losses) if at != row.position)
 

@@ -19,7 +19,7 @@ __all__ = [
     "words_of",
 ]
 
-LOOP = 8  # words of a run that must not occur twice
+LOOP = 8  # an article is repetitive if a run of this many words occurs twice
 DISTINCT_WORDS = 50  # distinct-n decreases with length, and systems differ in length: use the first words only
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")

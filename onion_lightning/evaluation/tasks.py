@@ -1,4 +1,4 @@
-"""What an evaluation works on: test headlines with few-shot examples, batched into tasks that are shared among ranks."""
+"""Builds the tasks of an evaluation: test headlines with few-shot examples, batched and distributed over ranks."""
 
 import random
 from collections.abc import Sequence
@@ -114,8 +114,8 @@ class EvaluationData(pl.LightningDataModule):
     def check_size(self, available: int) -> None:
         if available < 2:
             raise OnionError(
-                f"--data.test_fraction {self.datamodule.fractions[1]}: the test split has {available} headline(s), and"
-                " evaluate needs at least 2; train with a larger fraction, or use a larger corpus."
+                f"--data.test_fraction {self.datamodule.fractions[1]}: evaluate needs at least 2 test headlines,"
+                f" and the split has {available}; train with a larger fraction, or use a larger corpus."
             )
         if self.n is not None and available < self.n:
             raise OnionError(f"--n {self.n}: the test split has {available} headlines; give --n {available} or less.")
@@ -151,8 +151,8 @@ class EvaluationData(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         trainer = self.trainer
         assert trainer is not None
-        # Ranks share whole tasks, so that the batch of a row, and with it the row's results, does not depend on their
-        # number. A rank without a task gets an empty one, since Lightning rejects a data loader of length 0.
+        # Whole tasks are distributed, so that the batch of a row, and with it the row's results, does not depend on the
+        # number of ranks. A rank without a task gets an empty one, since Lightning rejects a data loader of length 0.
         tasks: Any = self.tasks()[trainer.global_rank :: trainer.world_size] or [Task("base", [])]
         return DataLoader(tasks, batch_size=None, collate_fn=lambda task: task)
 

@@ -54,6 +54,6 @@ def notes(settings: EvaluationSettings) -> list[str]:
         lines.append(f"evaluated all {settings.headlines} test headlines; the default is {DEFAULT_N} (--n)")
     if settings.shots_least < settings.shots:
         lines.append(
-            f"only {settings.shots_least} of {settings.shots} few-shot examples fit for some headlines (--shots)"
+            f"for some headlines, only {settings.shots_least} of {settings.shots} few-shot examples fit (--shots)"
         )
     return lines
