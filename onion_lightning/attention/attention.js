@@ -202,6 +202,7 @@ function colorText(shares) {
 }
 
 function listTopTokens(shares) {
+  $("top-title").textContent = isDifference() ? "Tokens with the largest change" : "Tokens with the most attention";
   if (!shares) {
     $("top-tokens").replaceChildren();
     return;

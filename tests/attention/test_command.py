@@ -92,7 +92,7 @@ def test_a_missing_or_ambiguous_text_or_an_unusable_path_is_rejected(refused, wo
 def test_existing_results_are_not_replaced_by_default(run, refused, tmp_path):
     folder = str(tmp_path / "results")
     run("attend", "--text", TEXT, *PHRASES, "--output", folder)
-    assert "attention.html" in refused("attend", "--text", TEXT, *PHRASES, "--output", folder)
+    assert "contains an earlier attention.html" in refused("attend", "--text", TEXT, *PHRASES, "--output", folder)
 
 
 def test_a_folder_in_place_of_a_file_is_rejected_before_anything_is_written(refused, tmp_path):

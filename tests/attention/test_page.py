@@ -88,6 +88,7 @@ def test_the_page_works_by_mouse_and_keyboard_without_requests_or_console_messag
         choose("system", "difference")
         change = float(key_share[0, 3] - result.heads["base"].key_share[0, 3])
         assert ("−" if change < 0 else "+") + percent(abs(change)) in status()
+        assert page.find_element("id", "top-title").text == "Tokens with the largest change"
         assert page.find_element("id", "scale").text.endswith("Blue: lower in the tuned model.")
         choose("system", "tuned")
         choose("row", "2")
