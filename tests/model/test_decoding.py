@@ -71,7 +71,7 @@ def test_left_padding_does_not_change_a_greedy_article(tiny_base):
     assert together == [made.write([headline], seed=0)[0] for headline in ("Egg", "A Longer Headline Of Many Words")]
 
 
-def test_the_finish_reason_tells_a_complete_article_from_a_truncated_one(tiny_base):
+def test_the_finish_reason_distinguishes_complete_from_truncated_articles(tiny_base):
     made = module(tiny_base, temperature=1.0, max_new_tokens=60, candidates=12)
     made.eval()
     made.model.get_base_model().lm_head.weight.data[made.tokenizer.eos_token_id] *= 3
