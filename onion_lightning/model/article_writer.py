@@ -12,9 +12,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.article_panel import (
-    show_article as show_article,
-)  # until cli/trainer.py imports it from there
 from onion_lightning.model.article_panel import show_articles
 from onion_lightning.model.decoding import ArticleBatch, ArticleRecord
 

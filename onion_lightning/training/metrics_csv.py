@@ -41,8 +41,8 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self.started:
-            self.resume_from(int(step or 0), metrics)
+        if not self.started and self.resume_from(int(step or 0), metrics):
+            return
         row = {"step": step, **metrics}
         if not set(row) <= set(self.fields):
             self.fields = [*self.fields, *(name for name in row if name not in self.fields)]
@@ -50,20 +50,26 @@ class MetricsCSV(Logger):
         with self.path.open("a", newline="", encoding="utf-8") as stream:
             csv.DictWriter(stream, self.fields).writerow(row)
 
-    def resume_from(self, step: int, metrics: dict[str, float]) -> None:
+    def resume_from(self, step: int, metrics: dict[str, float]) -> bool:
         """Drop the rows that a resumed run will log again.
 
         Args:
             step: the first step that it logs.
             metrics: its first metrics; only rows of these metrics are dropped at that step.
+
+        Returns:
+            Whether the file already contains the first row, perhaps with more columns.
         """
         self.started = True
         rows = self.read()
-        kept = [
-            row for row in rows if int(row["step"]) < step or (int(row["step"]) == step and not has_any(row, metrics))
-        ]
-        if kept:
+        at_step = [row for row in rows if int(row["step"]) == step]
+        same = [row for row in at_step if contains(row, metrics)]
+        kept = [row for row in rows if int(row["step"]) < step]
+        kept += [row for row in at_step if row in same or not has_any(row, metrics)]
+        self.fields = list(rows[0]) if rows else []
+        if len(kept) < len(rows):
             self.rewrite(kept)
+        return bool(same)
 
     def read(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -85,3 +91,7 @@ class MetricsCSV(Logger):
 
 def has_any(row: dict[str, Any], metrics: dict[str, float]) -> bool:
     return any(row.get(name) for name in metrics if name != "epoch")
+
+
+def contains(row: dict[str, Any], metrics: dict[str, float]) -> bool:
+    return all(row.get(name) and float(row[name]) == value for name, value in metrics.items())

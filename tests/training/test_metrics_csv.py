@@ -27,3 +27,19 @@ def test_a_repeated_validation_replaces_only_its_own_row(tmp_path):
         logger.log_metrics(metrics | {"epoch": 0}, step)
     MetricsCSV(tmp_path).log_metrics({"v": 6.0, "epoch": 0}, 1)
     assert metrics_lines(tmp_path) == ["step,a,epoch,v", "0,1.0,0,", "1,2.0,0,", "1,,0,6.0"]
+
+
+def test_a_run_resumed_after_its_first_step_has_that_row_once(tmp_path):
+    MetricsCSV(tmp_path).log_metrics({"a": 1.0, "epoch": 0}, 0)
+    MetricsCSV(tmp_path).log_metrics({"a": 2.0, "epoch": 0}, 0)
+    assert metrics_lines(tmp_path) == ["step,a,epoch", "0,2.0,0"]
+
+
+def test_a_row_that_is_logged_again_unchanged_keeps_its_other_columns(tmp_path):
+    logger = MetricsCSV(tmp_path)
+    logger.log_metrics({"a": 1.0, "tokens/s": 9.0}, 0)
+    logger.log_metrics({"a": 2.0, "tokens/s": 8.0}, 1)
+    again = MetricsCSV(tmp_path)
+    again.log_metrics({"a": 2.0}, 1)
+    again.log_metrics({"a": 3.0}, 2)
+    assert metrics_lines(tmp_path) == ["step,a,tokens/s", "0,1.0,9.0", "1,2.0,8.0", "2,3.0,"]
