@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["Interrupted", "NonFiniteError", "OnionError", "check_range", "reason", "sentence"]
+__all__ = ["Interrupted", "NoGradientError", "NonFiniteError", "OnionError", "check_range", "reason", "sentence"]
 
 
 class OnionError(Exception):
@@ -10,6 +10,10 @@ class OnionError(Exception):
 
     The command prints it on stderr, without a traceback, and exits with status 1.
     """
+
+
+class NoGradientError(OnionError):
+    """An adapter has no gradient, or all gradients are zero: the step would train nothing. It changes nothing."""
 
 
 class NonFiniteError(OnionError):

@@ -52,3 +52,18 @@ class CrashAt(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step and batch_idx % trainer.accumulate_grad_batches:
             raise ZeroDivisionError
+
+
+class LoseGradient(pl.Callback):
+    """Removes the gradient of one adapter weight after the backward pass that follows an optimizer step.
+
+    Args:
+        step: the optimizer step.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.global_step == self.step:
+            next(parameter for parameter in pl_module.parameters() if parameter.requires_grad).grad = None

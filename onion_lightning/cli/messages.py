@@ -25,6 +25,13 @@ SILENCED = (
 )
 
 
+# Warnings of torch that mean wrong or missing gradients. Training stops there with the warning as an exception.
+FATAL = (
+    ".*an autograd kernel was not registered.*",
+    ".*None of the inputs have requires_grad=True.*",  # raised by gradient checkpointing
+)
+
+
 def tell(message: str) -> None:
     """Print a message on stderr, once per job."""
     if is_rank_zero():
@@ -44,3 +51,5 @@ def silence_libraries() -> None:
     logging.getLogger("wandb.sdk.lib.asyncio_manager").setLevel(logging.CRITICAL)
     for message in SILENCED:
         warnings.filterwarnings("ignore", message=message)
+    for message in FATAL:
+        warnings.filterwarnings("error", message=message)

@@ -88,7 +88,19 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTra
     except (OSError, ValueError) as error:
         raise unavailable(base_model, error) from error
     model.requires_grad_(False)
+    keep_4bit_weights_unpacked(model)
     return model
+
+
+def keep_4bit_weights_unpacked(model: torch.nn.Module) -> None:
+    """Turn off a format of 4-bit layers that has no backward pass.
+
+    On a CPU with AVX-512-BF16, the first forward pass in `eval()` mode would pack the weights for inference, in place. In
+    every later training step, products with packed weights have no gradient, or a wrong one (bitsandbytes 0.50.2).
+    """
+    for layer in model.modules():
+        if isinstance(layer, bitsandbytes.nn.Linear4bit):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def use_fast_8bit(model: torch.nn.Module) -> None:

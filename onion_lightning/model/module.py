@@ -28,6 +28,7 @@ from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
 from onion_lightning.model.optimizer_step import (
     adamw_with_cosine,
     check_finite,
+    check_gradients,
     check_optimizer_flags,
     gpu_stats,
     gradient_scale,
@@ -187,6 +188,7 @@ class OnionModule(pl.LightningModule):
         gradient_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
         loss = self.trainer.strategy.reduce(self.step_loss, reduce_op="sum")
         check_finite(self, loss, gradient_norm)
+        check_gradients(self, gradient_norm)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/grad_norm", gradient_norm)
 

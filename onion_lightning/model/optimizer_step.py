@@ -11,11 +11,12 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from transformers import get_cosine_schedule_with_warmup
 
-from onion_lightning.errors import NonFiniteError, OnionError, check_range
+from onion_lightning.errors import NoGradientError, NonFiniteError, OnionError, check_range
 
 __all__ = [
     "adamw_with_cosine",
     "check_finite",
+    "check_gradients",
     "check_optimizer_flags",
     "gpu_stats",
     "gradient_scale",
@@ -95,6 +96,31 @@ def check_finite(module: Any, loss: torch.Tensor, gradient_norm: torch.Tensor) -
         " no checkpoint was overwritten. Lower the learning rate, or inspect the rows of this step:"
         f" {'; '.join(headlines)}."
     )
+
+
+def check_gradients(module: Any, gradient_norm: torch.Tensor) -> None:
+    """Stop training at a step that would train nothing.
+
+    Args:
+        module: the `OnionModule` in training, after the backward pass.
+        gradient_norm: of all adapters.
+
+    Raises:
+        NoGradientError: an adapter has no gradient, or the norm is exactly zero.
+    """
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    missing = [name for name, parameter in trained.items() if parameter.grad is None]
+    if missing or gradient_norm == 0:
+        found = (
+            f"{len(missing)} of {len(trained)} adapter weights have no gradient"
+            if missing
+            else "all gradients are zero"
+        )
+        raise NoGradientError(
+            f"--model.load_in {module.load_in}: at optimizer step {module.trainer.global_step + 1} {found}, so nothing would"
+            " be trained; no checkpoint was overwritten. Try another --model.load_in, and report this with the versions of"
+            " torch, bitsandbytes and peft."
+        )
 
 
 def gpu_stats(device: torch.device) -> dict[str, float]:
