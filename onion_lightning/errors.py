@@ -2,7 +2,16 @@
 
 import re
 
-__all__ = ["Interrupted", "NoGradientError", "NonFiniteError", "OnionError", "check_range", "reason", "sentence"]
+__all__ = [
+    "Interrupted",
+    "NoGradientError",
+    "NonFiniteError",
+    "OnionError",
+    "check_range",
+    "reason",
+    "sentence",
+    "shorten",
+]
 
 
 class OnionError(Exception):
@@ -58,3 +67,8 @@ def sentence(error: Exception) -> str:
 def reason(error: Exception) -> str:
     """Return why a file cannot be read or written, in the operating system's words if there are any."""
     return getattr(error, "strerror", None) or str(error).rstrip(".")
+
+
+def shorten(error: Exception, length: int = 160) -> str:
+    """Return the beginning of a library's message, on one line."""
+    return " ".join(str(error).split())[:length]

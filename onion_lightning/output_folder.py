@@ -1,4 +1,4 @@
-"""Output folders: an earlier result is replaced only on request, and files are written all together or not at all."""
+"""Output folders: an earlier result is replaced only on request, and a full disk leaves it unchanged."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
 
 
 def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write all files, or none of them.
+    """Write files to a temporary folder first, then move them: if one cannot be written, no earlier file is replaced.
 
     Raises:
         OnionError: the folder cannot be written to.

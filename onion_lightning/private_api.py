@@ -1,7 +1,7 @@
-"""Every use of a library's private API, with the reason. `tests/test_private_api.py` fails when a library changes one.
+"""The uses of libraries' private APIs, each with its reason. `tests/test_private_api.py` fails when a library changes one.
 
-One more is in `cli/onion_cli.py`: `LightningCLI._parse_ckpt_path` is overridden to do nothing, because it lets a
-checkpoint's hyperparameters beat flags that were given; there is no public way to turn it off.
+There are two exceptions. `cli/onion_cli.py` overrides `LightningCLI._parse_ckpt_path`, which would let a checkpoint's
+hyperparameters override explicit flags, and `training/resume.py` corrects positions in the `loops` of a checkpoint.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Processes that are really killed: the guarantees of tests/README.md apply at any moment."""
+"""Kills real processes: the guarantees of tests/README.md apply at any moment."""
 
 import json
 import multiprocessing

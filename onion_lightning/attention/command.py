@@ -1,4 +1,4 @@
-"""The `attend` subcommand: measures attention in a text and writes attention.html, attention.json and attention.png."""
+"""The `attend` command: measures attention in a text and writes attention.html, attention.json and attention.png."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +40,7 @@ def run_attend(
 ) -> None:
     """Measure how strongly one phrase of a text attends to an earlier one, in each layer and head.
 
-    Runs on one device, the GPU if there is one; the config's trainer section has no effect, except for its loggers. Give
-    exactly one of --text, --text_file and --headline.
+    Runs on one device, the GPU if there is one; of the config's trainer section, only the loggers are used.
 
     Args:
         session: provides the device and the loggers.
@@ -49,9 +48,9 @@ def run_attend(
         datamodule: not used.
         query: the phrase that attends; append #2 for its second occurrence.
         key: the phrase that is attended to; it must occur before the query.
-        text: text that contains both phrases.
-        text_file: UTF-8 file to read the text from.
-        headline: first write an article for this headline; the text is then the prompt followed by the article.
+        text: text that contains both phrases; give exactly one of --text, --text_file and --headline.
+        text_file: UTF-8 file to read the text from, instead of --text.
+        headline: write an article for this headline first, instead of --text; the text is the prompt and the article.
         ckpt_path: checkpoint with the adapters: a file, last or best. By default, only the base model is measured.
         output: folder for attention.html, attention.json and attention.png.
         overwrite: replace existing results in the output folder.

@@ -1,2 +1,2 @@
-"""The command line: from the words that were typed to a configured run and its exit status.
+"""Parses the command line, configures and runs a command, and returns its exit status.
 It may import every other package."""

@@ -1,4 +1,4 @@
-"""Reads and rewrites the words of a command line, before they are parsed and for commands that are printed."""
+"""Preprocesses command-line arguments, and builds the commands that are printed to the user."""
 
 import contextlib
 import json

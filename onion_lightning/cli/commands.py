@@ -1,6 +1,6 @@
-"""Lists the commands beside Lightning's own. A new command is a function in a module of its own and one line here.
+"""Lists the commands that this project adds to Lightning's. A new one is a function in a module of its own, and a line here.
 
-LightningCLI reads a command's flags and `--help` text from the function's signature and docstring.
+LightningCLI reads a command's flags from the function's signature, and their `--help` from its docstring.
 """
 
 import lightning.pytorch as pl
@@ -24,12 +24,13 @@ class SessionCommands:
     attend = run_attend
 
 
+# LightningCLI reads the flags of every command from this class.
 class OnionTrainer(TrainerCommands, SessionCommands, pl.Trainer):
-    """Lightning's Trainer, from which LightningCLI reads the flags of every command."""
+    """Lightning's Trainer."""
 
 
 class OnionSession(SessionCommands, Session):
-    """What a command without a Trainer runs on."""
+    """The session that commands without a Trainer run on."""
 
 
 def names(commands: type) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which rank this process is, who started it, and how ranks start and end together."""
+"""Determines who started this process, and makes ranks start and exit together."""
 
 import atexit
 import ctypes
@@ -11,12 +11,7 @@ from contextlib import suppress
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-__all__ = ["die_with_parent", "is_rank_zero", "join_restarted_job", "started_by_lightning", "wait_for_parent"]
-
-
-def is_rank_zero() -> bool:
-    """Return whether this process is global rank 0. Works before Lightning has assigned ranks."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+__all__ = ["die_with_parent", "join_restarted_job", "started_by_lightning", "wait_for_parent"]
 
 
 def started_by_lightning() -> bool:

@@ -6,11 +6,12 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from onion_lightning.cli.arguments import plain_json, resume_command, split_flags
-from onion_lightning.cli.launchers import die_with_parent, is_rank_zero, started_by_lightning, wait_for_parent
-from onion_lightning.cli.messages import silence_libraries, tell
+from onion_lightning.cli.launchers import die_with_parent, started_by_lightning, wait_for_parent
+from onion_lightning.cli.library_warnings import silence_libraries
 from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import Interrupted, OnionError, sentence
+from onion_lightning.messages import is_rank_zero, tell
 
 __all__ = ["main"]
 
@@ -25,8 +26,9 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     if started_by_lightning():
         die_with_parent(True)
+    signals = StopSignals()
     try:
-        with StopSignals() as signals:
+        with signals:
             OnionCLI([plain_json(word) for word in split_flags(args)], signals)
     except OnionError as error:
         return fail(str(error), 1)
@@ -35,7 +37,7 @@ def main(args: list[str] | None = None) -> int:
     except MisconfigurationException as error:
         return fail(f"--trainer.*: {sentence(error)}", 1)
     except Interrupted as stop:
-        return interrupted(stop, args)
+        return interrupted(stop, args, signals.training_began)
     return 0
 
 
@@ -44,9 +46,9 @@ def fail(message: str, status: int) -> int:
     return status
 
 
-def interrupted(stop: Interrupted, args: list[str]) -> int:
-    """Print how to resume, and return the exit status."""
-    if "fit" in args[:1]:
+def interrupted(stop: Interrupted, args: list[str], training_began: bool) -> int:
+    """Print how to resume, if there is something to resume, and return the exit status."""
+    if training_began:
         tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Resume with:")
         tell(f"  {resume_command(args)}")
     elif "predict" in args[:1]:

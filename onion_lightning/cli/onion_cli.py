@@ -13,8 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from onion_lightning.cli.arguments import given_keys, predict_command
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
-from onion_lightning.cli.launchers import is_rank_zero, join_restarted_job
-from onion_lightning.cli.messages import tell
+from onion_lightning.cli.launchers import join_restarted_job
 from onion_lightning.cli.parser import SaveConfig, add_flags, parser_settings
 from onion_lightning.cli.precedence import apply_checkpoint
 from onion_lightning.cli.signals import GracefulStop, StopSignals
@@ -27,6 +26,7 @@ from onion_lightning.cli.trainer import (
     wandb_arguments,
 )
 from onion_lightning.data.module import OnionDataModule
+from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.corpus_table import CorpusTable
@@ -96,6 +96,9 @@ class OnionCLI(LightningCLI):
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
         if not fits and self.subcommand not in COMMANDS:
             self.options.trainer["logger"] = False
+        if self.subcommand in SESSION_COMMANDS:
+            for name in ("callbacks", "plugins", "profiler", "strategy"):  # they may need what this machine lacks
+                self.options.trainer[name] = "auto" if name == "strategy" else None
         for arguments in wandb_arguments(self.options.trainer.logger):
             self.prepare_wandb(arguments)
 
@@ -107,7 +110,7 @@ class OnionCLI(LightningCLI):
             arguments["offline"] = True
             tell(f"W&B is offline: {reason}. Upload the run later with `wandb sync`.")
         if arguments.get("offline"):
-            os.environ.setdefault("WANDB_SILENT", "true")  # eight lines about syncing
+            os.environ.setdefault("WANDB_SILENT", "true")  # otherwise W&B prints eight lines about syncing
         for kind in ("DATA", "CACHE"):  # it would write into the home folder
             os.environ.setdefault(f"WANDB_{kind}_DIR", str(Path(arguments.get("save_dir") or ".") / "wandb"))
 
@@ -125,7 +128,9 @@ class OnionCLI(LightningCLI):
             "plugins": [*(built.trainer.plugins or []), AtomicCheckpointIO()],
             "use_distributed_sampler": False,  # the data module assigns rows to ranks
             "precision": choose_precision(self.options.trainer.precision, self.options.trainer.accelerator),
-            "enable_model_summary": bool(built.trainer.enable_model_summary),  # its table knows nothing of 8 bit
+            "enable_model_summary": bool(
+                built.trainer.enable_model_summary
+            ),  # its table does not account for 8-bit weights
             "enable_checkpointing": fits,
             "callbacks": self.callbacks(built),
         }

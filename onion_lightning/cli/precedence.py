@@ -1,12 +1,12 @@
-"""Decides each value: a flag or YAML key that was given beats the checkpoint, which beats the default."""
+"""Resolves each option: an explicit flag or YAML key overrides the checkpoint, which overrides the default."""
 
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from onion_lightning.cli.messages import tell
 from onion_lightning.errors import OnionError
+from onion_lightning.messages import tell
 from onion_lightning.model.adapters import CHECKPOINT_KEY
 from onion_lightning.pretrained.source import same_architecture
 from onion_lightning.training.checkpoint_io import read_checkpoint, resolve
@@ -57,15 +57,16 @@ def apply_checkpoint(command: str, options: Namespace, given: set[str], folder: 
 def check(command: str, name: str, given: Any, saved: Any, path: Path, architecture: dict[str, Any]) -> None:
     """Refuse a given value that contradicts the checkpoint; report one that `fit` uses instead of the saved one."""
     if name in FIXED_SHAPE:
-        raise OnionError(f"--{name} {given}: {path} was made with {saved}; give that value, or another checkpoint.")
+        raise OnionError(f"--{name} {given}: {path} was trained with {saved}; give that value, or another checkpoint.")
     if name in SPLIT and command in HELD_OUT:
         raise OnionError(
-            f"--{name} {given}: {path} was made with {saved}, and another split would hold out rows it was trained on; omit"
-            " the flag."
+            f"--{name} {given}: {path} was trained with {saved}, and another split would hold out rows it was trained on;"
+            " omit the flag."
         )
     if name == "model.base_model" and not same_architecture(given, architecture):
         raise OnionError(
-            f"--{name} {given}: {path} was made for {saved}, a model of another shape; give that one, or another checkpoint."
+            f"--{name} {given}: {path} was trained for {saved}, a model with a different architecture; give that"
+            " one, or another checkpoint."
         )
     if command == "fit":
-        tell(f"--{name} {given}: the checkpoint was made with {saved}; continuing with {given}, as given.")
+        tell(f"--{name} {given}: the checkpoint was trained with {saved}; continuing with {given}.")

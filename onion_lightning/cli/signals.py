@@ -23,6 +23,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferred = False
+        self.training_began = False
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -62,7 +63,7 @@ class GracefulStop(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install()
-        self.signals.deferred = True
+        self.signals.deferred = self.signals.training_began = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.deferred = False

@@ -1,4 +1,4 @@
-"""The Trainer's arguments that follow from the command, the machine and this project's own parts."""
+"""Derives the Trainer's arguments from the configuration and the machine."""
 
 import re
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
-from onion_lightning.cli.messages import tell
 from onion_lightning.errors import OnionError, sentence
+from onion_lightning.messages import tell
 from onion_lightning.model.base_model import has_bfloat16
 from onion_lightning.private_api import starts_ranks_midway
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
-__all__ = ["best_checkpoint", "build_loggers", "check_strategy", "choose_precision", "explain"]
+__all__ = ["best_checkpoint", "build_loggers", "check_strategy", "choose_precision", "explain", "wandb_arguments"]
 
 
 def choose_precision(asked: Any, accelerator: str) -> Any:
@@ -27,7 +27,7 @@ def choose_precision(asked: Any, accelerator: str) -> Any:
         return asked
     if has_bfloat16(torch.device("cpu")):
         return "bf16-mixed"
-    tell(f"--trainer.precision {asked}: this CPU has no 16-bit arithmetic, so the run uses 32-true.")
+    tell(f"--trainer.precision {asked}: this CPU does not support bfloat16 in hardware; using 32-true.")
     return "32-true"
 
 

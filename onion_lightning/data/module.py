@@ -127,8 +127,8 @@ class OnionDataModule(pl.LightningDataModule):
             return
         flag, value = ("test", self.fractions[1]) if split == "test" else ("val", self.fractions[0])
         raise OnionError(
-            f"--data.{flag}_fraction {value}: leaves no {split} rows of the {self.report.kept} that remain of {self.path}"
-            f" after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows."
+            f"--data.{flag}_fraction {value}: leaves no {split} rows among the {self.report.kept} that remain from"
+            f" {self.path} after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows."
         )
 
     def make_sampler(self) -> None:

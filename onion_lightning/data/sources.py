@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 
 from onion_lightning.data.reading import READERS, Columns, RawRow, as_text, find_columns, read_file
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, shorten
 
 __all__ = ["file_hash", "find_files", "read_source"]
 
@@ -94,7 +94,7 @@ def download_from_kaggle(path: str) -> str:
     try:
         return str(kagglehub.dataset_download(path.removeprefix("kaggle:")))
     except Exception as error:  # kagglehub raises whatever its HTTP client raises
-        message = " ".join(str(error).split())[:200]
+        message = shorten(error)
         raise OnionError(
             f"--data.path {path}: the download from Kaggle failed ({message}); check the name, the network and your login"
             " (KAGGLE_USERNAME and KAGGLE_KEY, or kagglehub.login()), or download the CSV and give its path."
@@ -110,7 +110,7 @@ def read_from_hub(path: str, columns: Columns) -> datasets.Dataset:
     try:
         loaded = datasets.load_dataset(path)
     except Exception as error:  # the Hub client raises dozens of kinds
-        message = " ".join(str(error).split())[:200]
+        message = shorten(error)
         raise OnionError(
             f"--data.path {path}: is neither a local path nor a dataset that could be loaded from the Hugging Face Hub"
             f" ({message}); check the name, the network and your login (hf auth login)."

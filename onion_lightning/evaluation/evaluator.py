@@ -92,9 +92,10 @@ class Evaluator(pl.LightningModule):
     def check_finite(self, task: Task, losses: Sequence[float]) -> None:
         headlines = [row.headline for row, loss in zip(task.rows, losses, strict=True) if not math.isfinite(loss)]
         if headlines:
+            system = task.system.replace("_", "-")
             raise NonFiniteError(
-                f"--model.load_in {self.onion.load_in}: the {task.system} model's loss is not finite for {headlines};"
-                " either the checkpoint is damaged or a value overflowed: try --model.load_in none."
+                f"--model.load_in {self.onion.load_in}: the loss of the {system} model is not finite for"
+                f" {'; '.join(headlines)}; either the checkpoint is damaged or a value overflowed: try --model.load_in none."
             )
 
     def generate(self, rows: Sequence[Row], prompts: Sequence[Sequence[int]]) -> list[Article]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings
 from onion_lightning.evaluation.report import COLUMNS, TITLES, metric_table
 from onion_lightning.evaluation.tasks import DEFAULT_N
+from onion_lightning.messages import tell
 
 __all__ = ["show_evaluation"]
 
@@ -32,11 +33,10 @@ def show_evaluation(metrics: EvaluationMetrics, folder: Path) -> None:
     for row in metric_table(metrics):
         if row.key in SHOWN:
             table.add_row(row.title, *(cell.value for cell in row.cells))
-    console = Console(stderr=True)
-    console.print(table)
+    Console(stderr=True).print(table)
     for line in (*differences(metrics), *notes(metrics.settings)):
-        console.print(f"  {line}", highlight=False)
-    console.print(f"\nReport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+        tell(f"  {line}")
+    tell(f"\nReport: {folder / 'report.html'}")
 
 
 def differences(metrics: EvaluationMetrics) -> list[str]:

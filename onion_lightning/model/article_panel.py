@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from onion_lightning.messages import tell
 from onion_lightning.model.decoding import ArticleRecord
 
 __all__ = ["show_article", "show_articles"]
@@ -38,7 +39,7 @@ def show_articles(records: Sequence[ArticleRecord], path: Path) -> None:
         for record in records:
             show_article(console, record.headline, record.article, length_note(record))
     count = f"{len(records)} article{'s' if len(records) != 1 else ''}"
-    Console(stderr=True).print(f"{count} written to {path}", highlight=False, markup=False, soft_wrap=True)
+    tell(f"{count} written to {path}")
 
 
 def length_note(record: ArticleRecord) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, reason
 from onion_lightning.model.article_panel import show_articles
 from onion_lightning.model.decoding import ArticleBatch, ArticleRecord
 
@@ -21,7 +21,7 @@ __all__ = ["ArticleWriter"]
 class ArticleWriter(BasePredictionWriter):
     """Writes generated articles to a JSON Lines file, in the order of the headlines.
 
-    Each rank appends its batches to a part file next to the target, one line per batch. At the end, rank zero merges the
+    Each rank appends its batches to a part file next to the target, one line per batch. At the end, rank 0 merges the
     part files and replaces the target atomically.
 
     Args:
@@ -60,7 +60,7 @@ class ArticleWriter(BasePredictionWriter):
             own.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         except OSError as error:
             raise OnionError(
-                f"--articles.path {self.path}: cannot be written ({error.strerror}); give another path."
+                f"--articles.path {self.path}: cannot be written ({reason(error)}); give another path."
             ) from error
 
     def restore(self, trainer: pl.Trainer, own: Path) -> list[str]:

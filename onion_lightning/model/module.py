@@ -62,7 +62,7 @@ class OnionModule(pl.LightningModule):
         top_p: sample from the smallest set of most probable tokens whose total probability reaches this value.
         repetition_penalty: values above 1 make tokens that already occur in the article less probable.
         candidates: number of articles to generate per headline.
-        seed: for adapter initialization, dropout and sampling; --seed_everything by default.
+        seed: seed for adapter initialization, dropout and sampling; by default, the value of --seed_everything.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, reason
 
 __all__ = ["cache_dir", "demo_directory"]
 
@@ -44,7 +44,7 @@ def demo_directory() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OnionError(
-            f"--model.base_model demo: could not create {target.parent} ({error.strerror}); set ONION_LIGHTNING_CACHE to a"
+            f"--model.base_model demo: could not create {target.parent} ({reason(error)}); set ONION_LIGHTNING_CACHE to a"
             " writable folder."
         ) from error
     with FileLock(f"{target}.lock"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, shorten
 from onion_lightning.pretrained.demo import demo_directory
 
 __all__ = ["architecture", "load_config", "load_tokenizer", "locate", "same_architecture", "unavailable"]
@@ -41,7 +41,7 @@ def locate(base_model: str) -> str:
 
 def unavailable(base_model: str, error: Exception) -> OnionError:
     """Return the error for a base model that `from_pretrained` could not load."""
-    message = " ".join(str(error).split())[:160]
+    message = shorten(error)
     return OnionError(
         f"--model.base_model {base_model}: is neither a local directory nor a model that could be loaded from the Hugging"
         f" Face Hub ({message}); check the name, the network and, for gated models, your login (hf auth login)."

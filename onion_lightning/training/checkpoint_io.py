@@ -48,8 +48,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             part.unlink(missing_ok=True)
             kept = "the previous checkpoint is intact" if target.exists() else "there is no previous one"
             raise OnionError(
-                f"--checkpoint.dirpath {target.parent}: {target.name} could not be written ({error}); {kept}. Free some space"
-                " or give a folder that can be written."
+                f"--checkpoint.dirpath {target.parent}: {target.name} could not be written ({error}); {kept}; free disk"
+                " space, or choose a writable folder."
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ __all__ = ["LastCheckpoint"]
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`. However `fit` ends, it contains the last completed optimizer step.
+    """Saves `last.ckpt`, which always contains the last completed optimizer step when `fit` ends.
 
     It is written only right after an optimizer step: every N steps, before each validation, and at the end.
 

@@ -30,7 +30,6 @@ class ExactResume(pl.Callback):
             "flags": {f"data.{name}": value for name, value in data.flags().items()},
             "position": {"epoch": module.current_epoch, "step": step},
             "rows": data.fingerprint,
-            "world_size": trainer.world_size,
             "wandb_id": None if wandb_id is None else str(wandb_id),
         }
 

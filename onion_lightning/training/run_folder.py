@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import lightning.pytorch as pl
-from rich.console import Console
 
 from onion_lightning.errors import OnionError, reason
+from onion_lightning.messages import tell
 
 __all__ = ["RunFolder", "move_aside"]
 
@@ -39,8 +39,7 @@ class RunFolder(pl.Callback):
         if not os.access(self.folder, os.W_OK):
             raise OnionError(f"--checkpoint.dirpath {self.folder}: cannot be written; give another folder.")
         if moved:
-            message = f"Moved the files of an earlier run to {moved} (to resume it, use --ckpt_path last)."
-            Console(stderr=True).print(message, soft_wrap=True)
+            tell(f"Moved the files of an earlier run to {moved}; --ckpt_path {moved / 'last.ckpt'} resumes that run.")
 
 
 def move_aside(folder: Path) -> Path | None:

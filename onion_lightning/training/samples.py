@@ -16,7 +16,7 @@ class Samples(pl.Callback):
     Args:
         count: number of validation headlines; 0 disables the samples.
         max_new_tokens: maximum number of tokens in a sample.
-        dirpath: directory of `samples.txt`; always --checkpoint.dirpath.
+        dirpath: folder of `samples.txt`; set automatically from --checkpoint.dirpath.
     """
 
     def __init__(self, count: int = 4, max_new_tokens: int = 200, dirpath: str = "checkpoints/run") -> None:

@@ -1,6 +1,6 @@
-"""What a command uses in place of a Trainer: a device, the loggers, and a way to load adapters.
+"""Provides a device, the loggers and checkpoint loading to commands that need no Trainer.
 
-Such a command runs with any config on any machine: nothing in the config's `trainer` section is built but its loggers.
+Such a command runs with any config on any machine: of the config's `trainer` section, only the loggers are built.
 """
 
 from collections.abc import Sequence

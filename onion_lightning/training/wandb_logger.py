@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from onion_lightning.errors import shorten
 from onion_lightning.private_api import drop_anonymous
 
 __all__ = ["CarefulWandbLogger", "why_offline"]
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class CarefulWandbLogger(WandbLogger):
-    """A WandbLogger that a run does not depend on: its first error is logged as a warning, and training continues."""
+    """A WandbLogger that a run does not depend on: its first error is logged as a warning, and the run continues."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,10 +42,8 @@ class CarefulWandbLogger(WandbLogger):
 
     def give_up(self, error: Exception) -> None:
         self.lost = True
-        message = " ".join(str(error).split())[:160]
-        log.warning(
-            "W&B failed (%s: %s); training continues, and metrics.csv has all metrics.", type(error).__name__, message
-        )
+        message = shorten(error)
+        log.warning("W&B failed (%s: %s); the run continues without it.", type(error).__name__, message)
 
     def attempt(self, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         if self.lost:
@@ -104,7 +103,7 @@ def why_offline(seconds: float = 10.0) -> str | None:
     if getproxies().get(url.scheme):
         return None  # only the proxy can reach it
     if not answers(host, url.port or (80 if url.scheme == "http" else 443), seconds):
-        return f"{host} does not answer"
+        return f"{host} does not respond"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Given values beat the checkpoint, which beats defaults; contradictions are refused."""
+"""Explicit values override the checkpoint, which overrides defaults; contradictions are refused."""
 
 import json
 
@@ -12,7 +12,7 @@ def test_a_checkpoint_of_other_adapters_is_refused(run, refused):
     run("fit", "--trainer.max_steps", "1")
     sentence = refused("predict", "--ckpt_path", "last", "--data.headlines", '["A"]', "--model.lora_rank", "4")
     assert "--model.lora_rank 4" in sentence
-    assert "made with 8" in sentence
+    assert "trained with 8" in sentence
 
 
 def test_a_checkpoint_of_another_base_model_is_refused(run, refused, tiny_base, tmp_path):
@@ -24,10 +24,10 @@ def test_a_checkpoint_of_another_base_model_is_refused(run, refused, tiny_base, 
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
     sentence = refused("fit", "--ckpt_path", "last", "--model.base_model", str(other))
-    assert "a model of another shape" in sentence
+    assert "a model with a different architecture" in sentence
 
 
-def test_a_given_value_beats_the_checkpoint_which_beats_the_default(run, capsys, tmp_path):
+def test_an_explicit_value_overrides_the_checkpoint_which_overrides_the_default(run, capsys, tmp_path):
     run(
         "fit",
         "--trainer.max_steps",
@@ -43,7 +43,7 @@ def test_a_given_value_beats_the_checkpoint_which_beats_the_default(run, capsys,
     changed = ("--model.lora_dropout", "0.1", "--model.learning_rate", "0.5", "--model.warmup_ratio", "0")
     run("fit", "--trainer.max_steps", "2", "--ckpt_path", "last", *changed)
     printed = capsys.readouterr().err.replace("\n", " ")
-    assert "--model.lora_dropout 0.1: the checkpoint was made with 0.3; continuing with 0.1" in printed
+    assert "--model.lora_dropout 0.1: the checkpoint was trained with 0.3; continuing with 0.1" in printed
     assert "lora_alpha" not in printed
     saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["onion_lightning"]["flags"]
     assert (saved["model.lora_alpha"], saved["model.lora_dropout"], saved["seed_everything"]) == (4, 0.1, 7)

@@ -66,7 +66,7 @@ def test_the_report_does_not_depend_on_the_number_of_ranks(evaluated, flags, she
         (["--shots", "900"], "--shots 900: only 4 training examples fit in --data.max_length 200 without being cut"),
         (
             ["--data.test_fraction", "0.6"],
-            "was made with 0.5, and another split would hold out rows it was trained on",
+            "was trained with 0.5, and another split would hold out rows it was trained on",
         ),
         (["--data.val_fraction", "0.1"], "--data.val_fraction 0.1: "),
         (

@@ -16,7 +16,7 @@ def test_without_a_key_or_a_network_wandb_is_found_unreachable_within_seconds(mo
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     began = time.monotonic()
-    assert why_offline() == "127.0.0.1 does not answer"
+    assert why_offline() == "127.0.0.1 does not respond"
     assert time.monotonic() - began < 15
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert why_offline() is None

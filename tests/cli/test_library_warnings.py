@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from onion_lightning.cli.messages import silence_libraries
+from onion_lightning.cli.library_warnings import silence_libraries
 
 
 @pytest.fixture(autouse=True)

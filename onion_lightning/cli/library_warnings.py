@@ -1,15 +1,14 @@
-"""Prints messages once per job, and silences library messages that appear in every run."""
+"""Silences library messages that appear in every run, and makes those about missing gradients errors."""
 
 import logging
 import warnings
 
 import datasets
 import transformers
-from rich.console import Console
 
-from onion_lightning.cli.launchers import is_rank_zero
+from onion_lightning.messages import is_rank_zero
 
-__all__ = ["silence_libraries", "tell"]
+__all__ = ["silence_libraries"]
 
 SILENCED = (
     ".*does not have many workers.*",  # rows are encoded beforehand: collating a batch takes milliseconds
@@ -30,12 +29,6 @@ FATAL = (
     ".*an autograd kernel was not registered.*",
     ".*None of the inputs have requires_grad=True.*",  # raised by gradient checkpointing
 )
-
-
-def tell(message: str) -> None:
-    """Print a message on stderr, once per job."""
-    if is_rank_zero():
-        Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def silence_libraries() -> None:

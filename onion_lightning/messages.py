@@ -1,0 +1,18 @@
+"""Prints messages for the user on stderr, once per job."""
+
+import os
+
+from rich.console import Console
+
+__all__ = ["is_rank_zero", "tell"]
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process is global rank 0. Works before Lightning has assigned ranks."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def tell(message: str) -> None:
+    """Print a message as it is, without markup or line breaks of its own, on rank 0 only."""
+    if is_rank_zero():
+        Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
