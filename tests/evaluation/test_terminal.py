@@ -13,12 +13,13 @@ def printed(capsys, folder, **more):
 
 
 def test_main_metrics_differences_and_the_path_of_the_report_are_printed(capsys, tmp_path):
-    lines = printed(capsys, tmp_path).splitlines()
+    folder = tmp_path / "[a]"  # not markup
+    lines = printed(capsys, folder).splitlines()
     (loss,) = (line for line in lines if "Loss per token" in line)
     assert loss.split()[-3:] == ["1.960", "1.760", "1.480"]
     assert any(line.startswith("  loss, tuned minus base: -0.480 (95% interval -") for line in lines)
     assert any(line.startswith("  loss, tuned minus few-shot: -0.280 (95% interval -") for line in lines)
-    assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
+    assert lines[-1] == f"Report: {folder / 'report.html'}"
 
 
 def test_a_note_says_when_headlines_or_examples_are_fewer_than_expected(capsys, tmp_path):
