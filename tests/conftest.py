@@ -120,7 +120,7 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
 
 
 @pytest.fixture
-def run(flags: Flags) -> Callable[..., Path]:
+def run(flags: Flags) -> Callable[..., None]:
     """Return a function that runs a command on the tiny model in this process and asserts that it succeeds."""
     from onion_lightning.cli.main import main
 

@@ -34,6 +34,26 @@ def test_every_relative_link_leads_to_a_file(document):
             assert (document.parent / target).exists(), target
 
 
+def headings(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document: `## What it can do` is `#what-it-can-do`."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ +(.+?) *$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_anchor_of_a_relative_link_leads_to_a_heading(document):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)", document.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert anchor in headings(document.parent / target if target else document), f"{target}#{anchor}"
+
+
+def test_anchors_are_those_of_github(tmp_path):
+    document = tmp_path / "README.md"
+    document.write_text("# A `fit`, in 8 bit\n\n```bash\n# a comment\n```\n\n## snake_case & one-way\n\nx # y\n")
+    assert headings(document) == {"a-fit-in-8-bit", "snake_case--one-way"}
+
+
 @pytest.mark.parametrize(
     "walk", ["A row from the file to the loss", "A headline from the command line to `articles.jsonl`"]
 )
@@ -88,12 +108,12 @@ def test_the_notebook_in_the_readme_imports_public_names():
 
 
 def test_each_package_says_in_two_lines_what_it_is_for_and_what_it_may_import():
-    for file in PACKAGE.glob("*/__init__.py"):
+    for file in PACKAGE.rglob("*/__init__.py"):
         docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
         assert len(docstring.splitlines()) == 2, file
         assert "import" in docstring.splitlines()[1], file
 
 
 def test_no_package_has_more_than_ten_modules():
-    for folder in {file.parent for file in PACKAGE.glob("*/__init__.py")}:
+    for folder in {file.parent for file in PACKAGE.rglob("__init__.py")}:
         assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= 10, folder

@@ -130,8 +130,36 @@ def test_bfloat16_is_recognized_by_the_cpu_flags():
     assert private_api.cpu_has_bfloat16() == ("avx512_bf16" in flags or "amx_tile" in flags)
 
 
-def test_lightning_still_parses_checkpoints_where_the_project_overrides_it():
-    assert OnionCLI._parse_ckpt_path is not LightningCLI._parse_ckpt_path
+class Sized(pl.LightningModule):
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+
+
+class Parsed(Exception):
+    """Carries a value out of the command line, before anything is built."""
+
+
+class Parse(LightningCLI):
+    """Stops when the command line and the checkpoint have been parsed."""
+
+    def before_instantiate_classes(self) -> None:
+        raise Parsed(self.config["fit"].model.width)
+
+
+class ParseAsOnionCLI(Parse):
+    _parse_ckpt_path = OnionCLI._parse_ckpt_path
+
+
+@pytest.mark.parametrize(("cli", "width"), [(Parse, 7), (ParseAsOnionCLI, 3)])
+def test_a_checkpoint_beats_a_given_flag_in_lightning_but_not_where_the_project_overrides_it(
+    cli, width, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sys.argv", ["fit"])  # Lightning warns about arguments beside `args`
+    torch.save({"hyper_parameters": {"width": 7}}, tmp_path / "last.ckpt")
+    words = ["fit", "--model.width", "3", "--ckpt_path", str(tmp_path / "last.ckpt")]
+    with pytest.raises(Parsed) as parsed:
+        cli(Sized, args=words, seed_everything_default=False)
+    assert parsed.value.args == (width,)
 
 
 def private_uses(file: Path) -> list[str]:

@@ -35,9 +35,7 @@ def loggers(flags, tmp_path):
     return build
 
 
-def test_a_wandb_logger_keeps_its_options_and_those_of_wandb_and_is_one_that_a_run_does_not_depend_on(
-    loggers, tmp_path
-):
+def test_a_wandb_logger_is_replaced_by_the_careful_one_and_keeps_its_options(loggers, tmp_path):
     options = {"save_dir": str(tmp_path), "project": "onion", "offline": True, "tags": ["egg"]}
     careful, _ = loggers({**WANDB, "init_args": options})
     assert type(careful) is CarefulWandbLogger

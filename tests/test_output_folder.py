@@ -1,0 +1,72 @@
+"""Output folders: what is refused before the work starts, and what a failed write leaves."""
+
+import pytest
+
+from onion_lightning.errors import OnionError
+from onion_lightning.output_folder import check_folder, write_folder
+
+NAMES = ["report.html", "metrics.json"]
+
+
+def refusal(output, overwrite):
+    with pytest.raises(OnionError) as error:
+        check_folder(str(output), NAMES, overwrite)
+    return str(error.value)
+
+
+def test_a_new_folder_is_accepted_and_not_created(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_folder("~/new/report", NAMES, overwrite=False) == tmp_path / "new" / "report"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_or_of_one_above_it_is_refused(tmp_path):
+    file = tmp_path / "report"
+    file.write_text("mine")
+    for overwrite in (False, True):
+        assert refusal(file, overwrite) == f"--output {file}: is a file; give a folder."
+        assert refusal(file / "more", overwrite) == (
+            f"--output {file / 'more'}: {file} is not writable; give another folder."
+        )
+    assert file.read_text() == "mine"
+
+
+def test_an_earlier_result_is_replaced_only_on_request(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert check_folder(str(tmp_path), NAMES, overwrite=False) == tmp_path
+    (tmp_path / "metrics.json").write_text("earlier")
+    assert refusal(tmp_path, overwrite=False) == (
+        f"--output {tmp_path}: contains an earlier metrics.json; give another folder, or set --overwrite true."
+    )
+    assert check_folder(str(tmp_path), NAMES, overwrite=True) == tmp_path
+
+
+def test_a_folder_in_place_of_a_file_is_refused_also_with_overwrite(tmp_path):
+    (tmp_path / "metrics.json").mkdir()
+    assert refusal(tmp_path, overwrite=True) == (
+        f"--output {tmp_path}: its metrics.json is a folder; give another folder."
+    )
+
+
+def test_the_home_folder_of_an_unknown_user_is_one_sentence():
+    output = "~no-such-user-here/report"
+    assert refusal(output, overwrite=False).startswith(f"--output {output}: cannot be written (")
+
+
+def test_all_files_are_written_and_only_they(tmp_path):
+    folder = tmp_path / "new" / "report"
+    write_folder(folder, {"report.html": "“egg” 🥚", "attention.png": b"\x89PNG"})
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        "report.html": "“egg” 🥚".encode(),
+        "attention.png": b"\x89PNG",
+    }
+
+
+def test_a_failed_write_leaves_an_earlier_result_and_nothing_else(tmp_path):
+    (tmp_path / "report.html").write_text("earlier")
+    with pytest.raises(OnionError) as error:
+        write_folder(tmp_path, {"report.html": "new", "no folder/metrics.json": "{}"})
+    assert str(error.value) == (
+        f"--output {tmp_path}: cannot be written (No such file or directory); give another folder."
+    )
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"report.html": "earlier"}
