@@ -191,6 +191,22 @@ def batch(made: "OnionModule", articles: Sequence[str] = (SHORT, LONG)) -> "Batc
     return collate(ids, [row.prompt_length for row in rows], micro)
 
 
+LAUNCHER_VARIABLES = ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "TORCHELASTIC_RUN_ID"]
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Returns a function that sets the launcher's environment variables and removes all others."""
+
+    def replace(variables):
+        for name in LAUNCHER_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return replace
+
+
 def adapters(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Return the adapter weights in a checkpoint."""
     return dict(torch.load(checkpoint, weights_only=True)["state_dict"])

@@ -101,8 +101,9 @@ def check_adapters(module: Any, checkpoint: dict[str, Any]) -> None:
     expected = {name: p.shape for name, p in module.named_parameters() if p.requires_grad}
     found = {name: value.shape for name, value in checkpoint["state_dict"].items()}
     if expected != found:
+        flags = " ".join(f"--{name} {value}" for name, value in checkpoint[CHECKPOINT_KEY]["flags"].items())
         raise OnionError(
             f"--ckpt_path: its adapters do not match --model.base_model {module.base_model} with --model.lora_rank"
             f" {module.lora_rank} and --model.target_modules {module.target_modules}; use the flags that they were trained"
-            f" with: {checkpoint[CHECKPOINT_KEY]['flags']}."
+            f" with: {flags}."
         )

@@ -93,7 +93,7 @@ def check_finite(module: Any, loss: torch.Tensor, gradient_norm: torch.Tensor) -
     raise NonFiniteError(
         f"--model.learning_rate {module.learning_rate}: at optimizer step {trainer.global_step + 1} (epoch"
         f" {module.current_epoch}) the loss is {loss.item():.4g} and the gradient norm {gradient_norm.item():.4g};"
-        " no checkpoint was overwritten. Lower the learning rate, or inspect the rows of this step:"
+        " no checkpoint was overwritten; lower the learning rate, or inspect the rows of this step:"
         f" {'; '.join(headlines)}."
     )
 
@@ -118,7 +118,7 @@ def check_gradients(module: Any, gradient_norm: torch.Tensor) -> None:
         )
         raise NoGradientError(
             f"--model.load_in {module.load_in}: at optimizer step {module.trainer.global_step + 1} {found}, so nothing would"
-            " be trained; no checkpoint was overwritten. Try another --model.load_in, and report this with the versions of"
+            " be trained; no checkpoint was overwritten; try another --model.load_in, and report this with the versions of"
             " torch, bitsandbytes and peft."
         )
 
