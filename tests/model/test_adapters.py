@@ -35,5 +35,5 @@ def test_a_checkpoint_with_adapters_of_another_rank_is_refused(tiny_base):
     checkpoint = {"state_dict": other.state_dict()}
     other.on_save_checkpoint(checkpoint)
     check_adapters(other, checkpoint)
-    with pytest.raises(OnionError, match=r"--model\.lora_rank 4 .*; use the flags .*'model\.lora_rank': 8"):
+    with pytest.raises(OnionError, match=r"--model\.lora_rank 4 .*; use the flags .*--model\.lora_rank 8 "):
         check_adapters(made, checkpoint)
