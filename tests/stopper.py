@@ -67,3 +67,10 @@ class LoseGradient(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.global_step == self.step:
             next(parameter for parameter in pl_module.parameters() if parameter.requires_grad).grad = None
+
+
+class NotHere(pl.Callback):
+    """Cannot be built on this machine."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("needs a GPU")

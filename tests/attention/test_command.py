@@ -61,6 +61,11 @@ def test_a_config_for_eight_gpus_runs_on_a_machine_without_one(attended):
     assert content["checks"]["base"]["future"] == 0.0
 
 
+def test_callbacks_of_the_config_are_not_built(attended):
+    """They may need what this machine lacks, and a command without a Trainer would ignore them."""
+    attended("--text", TEXT, *PHRASES, "--trainer.callbacks+=tests.stopper.NotHere")
+
+
 def test_the_text_can_come_from_a_file_or_be_written_for_a_headline(attended, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("\ufeff" + TEXT + "\n", encoding="utf-8")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from onion_lightning.cli.main import main
+from onion_lightning.cli.main import interrupted, main
+from onion_lightning.errors import Interrupted
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,11 @@ def test_no_secret_reaches_a_file(run, tmp_path, monkeypatch):
     assert any("wandb" in str(path) for path in files)
     for path in files:
         assert not any(value.encode() in path.read_bytes() for value in secrets.values()), path
+
+
+def test_a_command_to_resume_is_printed_only_if_training_began(capsys):
+    words = ["fit", "--config", "configs/cpu.yaml"]
+    assert interrupted(Interrupted(15), words, training_began=False) == 143
+    assert capsys.readouterr().err == "\nStopped by signal 15.\n"
+    assert interrupted(Interrupted(15), words, training_began=True) == 143
+    assert "--ckpt_path last" in capsys.readouterr().err
