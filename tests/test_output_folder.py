@@ -23,6 +23,7 @@ def test_a_new_folder_is_accepted_and_not_created(tmp_path, monkeypatch):
 def test_a_file_in_place_of_the_folder_or_of_one_above_it_is_refused(tmp_path):
     file = tmp_path / "report"
     file.write_text("mine")
+    file.chmod(0o755)  # like a folder, it can be written to and entered as far as permissions go
     for overwrite in (False, True):
         assert refusal(file, overwrite) == f"--output {file}: is a file; give a folder."
         assert refusal(file / "more", overwrite) == (
