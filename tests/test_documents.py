@@ -13,7 +13,11 @@ from onion_lightning.cli.signals import StopSignals
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "onion_lightning"
-DOCUMENTS = sorted(file for file in ROOT.rglob("*.md") if not {".venv", "wandb"} & set(file.parts))
+DOCUMENTS = sorted(
+    file
+    for file in ROOT.rglob("*.md")
+    if not any(part == "wandb" or (part.startswith(".") and part != ".github") for part in file.relative_to(ROOT).parts)
+)
 
 
 def names_in(file: Path) -> set[str]:
