@@ -55,7 +55,7 @@ def run_attend(
         output: folder for attention.html, attention.json and attention.png.
         overwrite: replace existing results in the output folder.
     """
-    source = read_source(text, text_file, headline)
+    source = read_input(text, text_file, headline)
     folder = check_folder(output, FILES, overwrite)
     session.load(model, ckpt_path)
     prompt = ""
@@ -69,7 +69,7 @@ def run_attend(
     show_attention(result, folder)
 
 
-def read_source(text: str | None, text_file: str | None, headline: str | None) -> str:
+def read_input(text: str | None, text_file: str | None, headline: str | None) -> str:
     """Return the text or the headline, whichever of the three flags was given.
 
     Raises:

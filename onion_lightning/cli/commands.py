@@ -6,7 +6,7 @@ LightningCLI reads a command's flags from the function's signature, and their `-
 import lightning.pytorch as pl
 
 from onion_lightning.attention.command import run_attend
-from onion_lightning.evaluation.command import evaluate as run_evaluate
+from onion_lightning.evaluation.command import run_evaluate
 from onion_lightning.training.session import Session
 
 __all__ = ["COMMANDS", "SESSION_COMMANDS", "OnionSession", "OnionTrainer"]

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
 from onion_lightning.model.adapters import CHECKPOINT_KEY
-from onion_lightning.pretrained.source import same_architecture
+from onion_lightning.pretrained.locate import same_architecture
 from onion_lightning.training.checkpoint_io import read_checkpoint, resolve
 
 __all__ = ["apply_checkpoint"]

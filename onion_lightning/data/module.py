@@ -16,7 +16,7 @@ from onion_lightning.data.headlines import load_headlines
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError, check_range
-from onion_lightning.pretrained.source import load_config, load_tokenizer
+from onion_lightning.pretrained.locate import load_config, load_tokenizer
 
 __all__ = ["OnionDataModule"]
 

@@ -10,19 +10,19 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.evaluation.copying import CopyIndex
 from onion_lightning.evaluation.evaluator import Evaluator
-from onion_lightning.evaluation.measures import Sample, build_samples
 from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings, compute_metrics
 from onion_lightning.evaluation.report import FILES, report_files
+from onion_lightning.evaluation.samples import Sample, build_samples
 from onion_lightning.evaluation.tasks import SYSTEMS, EvaluationData
 from onion_lightning.evaluation.terminal import show_evaluation
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
-__all__ = ["evaluate"]
+__all__ = ["run_evaluate"]
 
 
-def evaluate(
+def run_evaluate(
     trainer: pl.Trainer,
     model: OnionModule,
     datamodule: OnionDataModule,

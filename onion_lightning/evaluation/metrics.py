@@ -14,7 +14,7 @@ from onion_lightning.evaluation.bootstrap import (
     paired_difference,
     per_unit,
 )
-from onion_lightning.evaluation.measures import Sample
+from onion_lightning.evaluation.samples import Sample
 from onion_lightning.evaluation.style import STYLE, style_distance
 from onion_lightning.evaluation.tasks import SYSTEMS
 

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from onion_lightning.evaluation.evaluator import RANKED_TOKENS
-from onion_lightning.evaluation.measures import COPIED_WORDS, Sample
 from onion_lightning.evaluation.metrics import EvaluationMetrics
+from onion_lightning.evaluation.samples import COPIED_WORDS, Sample
 from onion_lightning.evaluation.tasks import SYSTEMS
 
 __all__ = ["COLUMNS", "FILES", "TITLES", "metric_table", "render", "report_files"]

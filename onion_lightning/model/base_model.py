@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from onion_lightning.errors import OnionError
-from onion_lightning.pretrained.source import locate, unavailable
+from onion_lightning.pretrained.locate import locate, unavailable
 from onion_lightning.private_api import cpu_has_bfloat16
 
 __all__ = ["LoadIn", "compute_dtype", "has_bfloat16", "load_model", "use_fast_8bit"]

@@ -35,7 +35,7 @@ from onion_lightning.model.optimizer_step import (
     total_steps,
 )
 from onion_lightning.model.seeding import mix_seed
-from onion_lightning.pretrained.source import architecture, load_tokenizer
+from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer
 
 __all__ = ["OnionModule"]

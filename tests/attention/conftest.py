@@ -6,7 +6,7 @@ import torch
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.model import base_model
 from onion_lightning.model.base_model import load_model
-from onion_lightning.pretrained.source import load_tokenizer
+from onion_lightning.pretrained.locate import load_tokenizer
 from tests.conftest import module
 
 TEXT = (

@@ -21,7 +21,7 @@ from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.model.adapters import insert_adapters
 from onion_lightning.model.base_model import load_model
-from onion_lightning.pretrained.source import load_tokenizer
+from onion_lightning.pretrained.locate import load_tokenizer
 
 LAYERS = 32
 

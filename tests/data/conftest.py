@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.data.corpus import Corpus, load_corpus
-from onion_lightning.pretrained.source import load_tokenizer
+from onion_lightning.pretrained.locate import load_tokenizer
 
 BODY = (
     "TOLEDO, OH—Citing the egg, officials said on Monday that number {} had been counted twice and that"

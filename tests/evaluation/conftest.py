@@ -5,8 +5,8 @@ import json
 import pytest
 
 from onion_lightning.evaluation.copying import CopiedRun
-from onion_lightning.evaluation.measures import MeasuredArticle, Sample
 from onion_lightning.evaluation.metrics import EvaluationSettings
+from onion_lightning.evaluation.samples import MeasuredArticle, Sample
 from onion_lightning.evaluation.style import TextMeasures
 from onion_lightning.evaluation.tasks import ScoredArticle
 from tests.conftest import records

@@ -1,7 +1,7 @@
 """Measures of an article in its JSON form."""
 
 from onion_lightning.evaluation.copying import CopyIndex
-from onion_lightning.evaluation.measures import measure_article
+from onion_lightning.evaluation.samples import measure_article
 from onion_lightning.evaluation.tasks import ScoredArticle
 
 TRAINING = "One two three four five six seven eight nine ten eleven twelve thirteen."

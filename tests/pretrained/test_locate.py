@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from onion_lightning.errors import OnionError
-from onion_lightning.pretrained.source import architecture, load_config, load_tokenizer, locate, same_architecture
+from onion_lightning.pretrained.locate import architecture, load_config, load_tokenizer, locate, same_architecture
 
 
 @pytest.fixture
