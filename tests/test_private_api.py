@@ -178,5 +178,6 @@ def private_uses(file: Path) -> list[str]:
 def test_private_names_of_libraries_are_used_in_one_module_only():
     package = ROOT / "onion_lightning"
     files = [file for file in package.rglob("*.py") if file.name != "private_api.py"]
-    assert {str(file.relative_to(package)): uses for file in files if (uses := private_uses(file))} == {}
+    found = {str(file.relative_to(package)): private_uses(file) for file in files}
+    assert {name: uses for name, uses in found.items() if uses} == {}
     assert len(private_uses(package / "private_api.py")) > 5

@@ -81,6 +81,9 @@ class Decoding:
         return options
 
 
+DEFAULT = Decoding()
+
+
 class Article(NamedTuple):
     """A generated article. `finish_reason` is "eos", or "length" if it was truncated at `max_new_tokens`."""
 
@@ -133,7 +136,7 @@ def write_articles(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     headlines: Sequence[str],
-    decoding: Decoding = Decoding(),
+    decoding: Decoding = DEFAULT,
     seed: int = 0,
     **options: Any,
 ) -> list[list[Article]]:
