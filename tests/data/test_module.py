@@ -58,8 +58,12 @@ def test_setup_gives_ids_texts_and_the_report(make):
 @pytest.mark.parametrize(
     ("stage", "more", "message"),
     [
-        ("validate", {"val_fraction": 0.0}, "--data.val_fraction 0.0: leaves no validation rows of the 43 that remain"),
-        ("test", {"test_fraction": 0.0}, "--data.test_fraction 0.0: leaves no test rows of the 43 that remain"),
+        (
+            "validate",
+            {"val_fraction": 0.0},
+            "--data.val_fraction 0.0: leaves no validation rows among the 43 that remain",
+        ),
+        ("test", {"test_fraction": 0.0}, "--data.test_fraction 0.0: leaves no test rows among the 43 that remain"),
         ("fit", {"val_fraction": 0.9, "test_fraction": 0.0999}, "leaves no train rows"),
     ],
 )
