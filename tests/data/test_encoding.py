@@ -43,7 +43,7 @@ def test_token_counts_are_taken_before_examples_are_cut(corpus, tokenizer):
     tokens = whole.report.tokens
     assert cut.report.tokens == tokens
     assert (tokens.median, tokens.max) == (int(np.median(lengths)), max(lengths))
-    assert tokens.mean == pytest.approx(np.mean(lengths), abs=0.05)
+    assert tokens.mean == pytest.approx(np.mean(lengths), abs=0.0501)  # rounded to one decimal place
 
 
 def test_the_json_report_has_these_keys_in_this_order(corpus, tokenizer):

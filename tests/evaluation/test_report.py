@@ -83,7 +83,7 @@ def test_the_report_opens_offline_without_errors_and_shows_scripts_as_text(tmp_p
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(page.as_uri())
-        assert browser.title == "Is it satire yet?"
+        assert browser.title == "Evaluation: is it satire yet?"
         assert samples[0].headline in browser.find_element("tag name", "body").text
         assert len(browser.find_elements("css selector", "svg")) == 3
         assert len(browser.find_elements("css selector", "section article")) == 4 * len(samples)
