@@ -128,9 +128,8 @@ class OnionCLI(LightningCLI):
             "plugins": [*(built.trainer.plugins or []), AtomicCheckpointIO()],
             "use_distributed_sampler": False,  # the data module assigns rows to ranks
             "precision": choose_precision(self.options.trainer.precision, self.options.trainer.accelerator),
-            "enable_model_summary": bool(
-                built.trainer.enable_model_summary
-            ),  # its table does not account for 8-bit weights
+            # Off by default: its table does not account for 8-bit weights.
+            "enable_model_summary": bool(built.trainer.enable_model_summary),
             "enable_checkpointing": fits,
             "callbacks": self.callbacks(built),
         }
