@@ -110,6 +110,7 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
         line += ["--data.batch_size", "4", "--data.global_batch_size", "8", "--data.max_length", "200"]
         line += ["--samples.max_new_tokens", "5", "--model.max_new_tokens", "12", "--model.learning_rate", "0.01"]
         line += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.max_epochs", "2"]
+        line += ["--trainer.precision", "32-true"]  # on every CPU
         line += ["--trainer.num_sanity_val_steps", "0", "--trainer.enable_progress_bar", "false"]
         line += ["--trainer.logger", "false", "--trainer.log_every_n_steps", "1"]
         if command == "predict":
@@ -166,12 +167,12 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
     return command
 
 
-def module(tiny_base: Path, **more: Any) -> "OnionModule":
-    """Return an `OnionModule` on the tiny model, with its weights loaded."""
+def module(tiny_base: Path, precision: str = "32-true", **more: Any) -> "OnionModule":
+    """Return an `OnionModule` on the tiny model, with its weights loaded on the CPU."""
     from onion_lightning.model.module import OnionModule
 
     made = OnionModule(**({"base_model": str(tiny_base), "seed": 1, "lora_dropout": 0.0} | more))
-    made.configure_model()
+    made.load_base(torch.device("cpu"), precision)
     return made
 
 

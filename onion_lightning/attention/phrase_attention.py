@@ -22,7 +22,6 @@ from onion_lightning.attention.phrases import (
 from onion_lightning.attention.result import AttentionResult
 from onion_lightning.attention.statistics import control_spans
 from onion_lightning.errors import OnionError
-from onion_lightning.model.base_model import use_fast_8bit
 
 __all__ = ["attend"]
 
@@ -60,7 +59,6 @@ def attend(
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
     check_context(query_phrase, language_model.config.max_position_embeddings)
     model.eval()
-    use_fast_8bit(model)
     return AttentionResult(
         text=full_text,
         tokens=tokens,

@@ -10,6 +10,7 @@ import wandb
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import Precision
 
 from onion_lightning.cli.arguments import given_keys, predict_command
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
@@ -18,15 +19,19 @@ from onion_lightning.cli.parser import SaveConfig, add_flags, parser_settings
 from onion_lightning.cli.precedence import apply_checkpoint
 from onion_lightning.cli.signals import GracefulStop, StopSignals
 from onion_lightning.cli.trainer import (
+    as_list,
     best_checkpoint,
     build_loggers,
     check_strategy,
+    choose_accelerator,
     choose_precision,
     explain,
+    training_device,
     wandb_arguments,
 )
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.messages import is_rank_zero, tell
+from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.corpus_table import CorpusTable
@@ -121,13 +126,16 @@ class OnionCLI(LightningCLI):
         built = self.config_init[self.subcommand]
         loggers = build_loggers(self.options.trainer.logger, built.trainer.logger)
         if self.subcommand in SESSION_COMMANDS:
-            return OnionSession(loggers if isinstance(loggers, list) else [])
+            session = OnionSession(loggers if isinstance(loggers, list) else [])
+            session.precision = choose_precision(self.options.trainer.precision, session.device)
+            return session
         fits = self.subcommand == "fit"
         config: dict[str, Any] = {
             "logger": loggers,
-            "plugins": [*(built.trainer.plugins or []), AtomicCheckpointIO()],
+            "plugins": [*as_list(built.trainer.plugins or []), AtomicCheckpointIO()],
             "use_distributed_sampler": False,  # the data module assigns rows to ranks
-            "precision": choose_precision(self.options.trainer.precision, self.options.trainer.accelerator),
+            "accelerator": choose_accelerator(self.options.trainer.accelerator),
+            "precision": self.precision(built.trainer.plugins or []),
             # Off by default: its table does not account for 8-bit weights.
             "enable_model_summary": bool(built.trainer.enable_model_summary),
             "enable_checkpointing": fits,
@@ -138,10 +146,17 @@ class OnionCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             raise explain(error, built.trainer) from error
         check_strategy(trainer.strategy, built.trainer.strategy)
+        compute_dtype(trainer.precision)  # a plugin may have set another one
         join_restarted_job(trainer.strategy)
         if fits and not getattr(trainer, "fast_dev_run", False):
             trainer.loggers = [*trainer.loggers, MetricsCSV(self.folder)]
         return trainer
+
+    def precision(self, plugins: list[Any]) -> str | None:
+        """Return the Trainer's precision; None if a plugin sets it, because Lightning accepts only one of them."""
+        if any(isinstance(plugin, Precision) for plugin in plugins):
+            return None
+        return choose_precision(self.options.trainer.precision, training_device(self.options.trainer.accelerator))
 
     def callbacks(self, built: Namespace) -> list[pl.Callback]:
         """Return this project's callbacks for the subcommand, with the configured ones between them."""

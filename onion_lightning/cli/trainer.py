@@ -13,22 +13,60 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 
 from onion_lightning.errors import OnionError, sentence
 from onion_lightning.messages import tell
-from onion_lightning.model.base_model import has_bfloat16
+from onion_lightning.model.base_model import best_precision, compute_dtype, has_bfloat16
 from onion_lightning.private_api import starts_ranks_midway
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
-__all__ = ["best_checkpoint", "build_loggers", "check_strategy", "choose_precision", "explain", "wandb_arguments"]
+__all__ = [
+    "as_list",
+    "best_checkpoint",
+    "build_loggers",
+    "check_strategy",
+    "choose_accelerator",
+    "choose_precision",
+    "explain",
+    "training_device",
+    "wandb_arguments",
+]
+
+ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # those of Lightning
 
 
-def choose_precision(asked: Any, accelerator: str) -> Any:
-    """Return the precision that was asked for, or what this CPU has instead of float16."""
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
-    if not on_cpu or asked not in ("16-mixed", "16", 16, "bf16-mixed", "bf16"):
-        return asked
-    if has_bfloat16(torch.device("cpu")):
-        return "bf16-mixed"
-    tell(f"--trainer.precision {asked}: this CPU does not support bfloat16 in hardware; using 32-true.")
-    return "32-true"
+def choose_accelerator(asked: Any) -> Any:
+    """Return `gpu` or `cpu` for `auto`.
+
+    Raises:
+        OnionError: another kind of accelerator was asked for.
+    """
+    if asked == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    if asked not in ("cpu", "gpu", "cuda"):
+        raise OnionError(f"--trainer.accelerator {asked}: is not supported; give gpu, cpu or auto.")
+    return asked
+
+
+def choose_precision(asked: Any, device: torch.device) -> str:
+    """Return the precision that was asked for, or what this CPU has instead of it; the best of the device by default.
+
+    Raises:
+        OnionError: adapters would not be in float32, or the GPU only emulates bfloat16.
+    """
+    if asked is None:
+        return best_precision(device)
+    precision = ALIASES.get(str(asked), str(asked))
+    compute_dtype(precision)
+    if device.type == "cuda" and precision == "bf16-mixed" and not has_bfloat16(device):
+        name = torch.cuda.get_device_name(device)
+        raise OnionError(f"--trainer.precision {asked}: {name} has no bfloat16; give 16-mixed, or omit the flag.")
+    if device.type == "cpu" and precision != "32-true" and precision != (found := best_precision(device)):
+        tell(f"--trainer.precision {asked}: this CPU computes faster in {found}, which is used instead.")
+        return found
+    return precision
+
+
+def training_device(accelerator: Any) -> torch.device:
+    """Return the kind of device that a Trainer with this accelerator would use; the CPU if there is no GPU."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def as_list(value: Any) -> list[Any]:

@@ -6,18 +6,19 @@ Only safetensors files are read: no pickle is opened and no remote code is run.
 from pathlib import Path
 from typing import Literal
 
-import bitsandbytes
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.frozen_linear import freeze_quantized_layers
 from onion_lightning.pretrained.locate import locate, unavailable
 from onion_lightning.private_api import cpu_has_bfloat16
 
-__all__ = ["LoadIn", "compute_dtype", "has_bfloat16", "load_model", "use_fast_8bit"]
+__all__ = ["LoadIn", "best_precision", "compute_dtype", "has_bfloat16", "load_model"]
 
 LoadIn = Literal["int8", "nf4", "none"]
+COMPUTE_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "32-true": torch.float32}
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -27,19 +28,31 @@ def has_bfloat16(device: torch.device) -> bool:
     return cpu_has_bfloat16()
 
 
-def compute_dtype(device: torch.device, load_in: LoadIn) -> torch.dtype:
-    """Return the dtype of layers that are not quantized, and of matrix products in those that are.
+def best_precision(device: torch.device) -> str:
+    """Return the precision to use on a device if none was asked for: bf16-mixed if its hardware has bfloat16."""
+    if has_bfloat16(device):
+        return "bf16-mixed"
+    return "16-mixed" if device.type == "cuda" else "32-true"  # float16 products on a CPU are thousands of times slower
 
-    It is never float16 on the CPU, where such products are thousands of times slower. An unquantized model on the CPU is in
-    float32.
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """Return the dtype of frozen layers that are not quantized, and of matrix products in those that are.
+
+    It is that of autocast: activations then keep one dtype through all layers.
+
+    Raises:
+        OnionError: adapters would not be in float32, or the precision is unknown.
     """
-    if device.type == "cpu":
-        return torch.bfloat16 if has_bfloat16(device) and load_in != "none" else torch.float32
-    return torch.float16
+    if precision not in COMPUTE_DTYPES:
+        raise OnionError(
+            f"--trainer.precision {precision}: adapters are trained in float32; give {', '.join(COMPUTE_DTYPES)}, or omit the"
+            " flag."
+        )
+    return COMPUTE_DTYPES[precision]
 
 
-def quantization(load_in: LoadIn, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """Return the configuration of bitsandbytes, with `dtype` for matrix products in 4-bit layers."""
+def quantization(load_in: LoadIn) -> BitsAndBytesConfig | None:
+    """Return the configuration of bitsandbytes that quantizes weights while they are loaded."""
     match load_in:
         case "int8":
             return BitsAndBytesConfig(load_in_8bit=True)
@@ -48,25 +61,24 @@ def quantization(load_in: LoadIn, dtype: torch.dtype) -> BitsAndBytesConfig | No
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=dtype,
             )
         case "none":
             return None
 
 
-def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTrainedModel:
+def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """Load a base model with frozen weights on one device.
 
     Args:
         base_model: demo, a directory or a model ID.
         load_in: quantization of the linear layers.
         device: all layers are on it.
+        dtype: of layers that are not quantized, and of matrix products in those that are.
 
     Raises:
         OnionError: there is no such model, or its weights are damaged or not safetensors.
     """
     source = locate(base_model)
-    dtype = compute_dtype(device, load_in)
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise OnionError(
             f"--model.base_model {base_model}: contains no *.safetensors file, and pickled weights are never loaded; if you"
@@ -77,7 +89,7 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTra
             source,
             dtype=dtype,
             device_map={"": str(device)},
-            quantization_config=quantization(load_in, dtype),
+            quantization_config=quantization(load_in),
             use_safetensors=True,
             trust_remote_code=False,
         )
@@ -88,28 +100,5 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device) -> PreTra
     except (OSError, ValueError) as error:
         raise unavailable(base_model, error) from error
     model.requires_grad_(False)
-    keep_4bit_weights_unpacked(model)
+    freeze_quantized_layers(model, dtype)
     return model
-
-
-def keep_4bit_weights_unpacked(model: torch.nn.Module) -> None:
-    """Turn off a format of 4-bit layers that has no backward pass.
-
-    On a CPU with AVX-512-BF16, the first forward pass in `eval()` mode would pack the weights for inference, in place. In
-    every later training step, products with packed weights have no gradient, or a wrong one (bitsandbytes 0.50.2).
-    """
-    for layer in model.modules():
-        if isinstance(layer, bitsandbytes.nn.Linear4bit):
-            layer.support_avx512bf16_for_cpu = False
-
-
-def use_fast_8bit(model: torch.nn.Module) -> None:
-    """Make 8-bit layers on the CPU dequantize their weights and multiply, as in training, also in `eval()` mode.
-
-    In `eval()` mode they would quantize activations as well. That is slower without AVX-512, and the loss of a row then
-    depends more on the rest of its batch (2e-3 instead of 1e-4). The layers have no dropout, so their `training` attribute
-    has no other effect. Layers on a GPU do not change.
-    """
-    for layer in model.modules():
-        if isinstance(layer, bitsandbytes.nn.Linear8bitLt) and layer.weight.device.type == "cpu":
-            layer.training = True

@@ -16,7 +16,6 @@ from transformers import (
 from onion_lightning.data.collate import HeadlineBatch
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError, check_range
-from onion_lightning.model.base_model import use_fast_8bit
 
 __all__ = [
     "Article",
@@ -196,7 +195,6 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Put a model into `eval()` mode, and restore the mode of each of its modules on exit."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    use_fast_8bit(model)
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from onion_lightning.model.adapters import (
     reduce_to_adapters,
     trainable_names,
 )
-from onion_lightning.model.base_model import LoadIn, load_model, use_fast_8bit
+from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, load_model
 from onion_lightning.model.decoding import Article, ArticleBatch, Decoding, article_batch, write_articles
 from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
 from onion_lightning.model.optimizer_step import (
@@ -48,7 +48,7 @@ class OnionModule(pl.LightningModule):
 
     Args:
         base_model: demo, a local directory in Hugging Face format, or a model ID on the Hugging Face Hub.
-        load_in: format of the frozen weights: int8, nf4 (4-bit), or none (16-bit; 32-bit on the CPU).
+        load_in: format of the frozen weights: int8, nf4 (4-bit), or none (16 or 32 bit, as --trainer.precision).
         lora_rank: rank of the LoRA adapters.
         lora_alpha: the output of the adapters is scaled by lora_alpha / lora_rank.
         lora_dropout: dropout probability on the input of the adapters, in training only.
@@ -108,18 +108,26 @@ class OnionModule(pl.LightningModule):
     def configure_model(self) -> None:
         """Load the base model and insert adapters, on the device of this rank; on the CPU without a Trainer."""
         trainer = attached_trainer(self)
-        self.load_base(torch.device("cpu") if trainer is None else trainer.strategy.root_device)
+        if trainer is None:
+            self.load_base(torch.device("cpu"))
+        else:
+            self.load_base(trainer.strategy.root_device, trainer.precision)
 
-    def load_base(self, device: torch.device) -> None:
+    def load_base(self, device: torch.device, precision: str | None = None) -> None:
         """Load the base model on a device and insert adapters. A second call does nothing.
 
+        Args:
+            device: of all layers.
+            precision: 16-mixed, bf16-mixed or 32-true; the frozen layers have its dtype. By default, the best of the device.
+
         Raises:
-            OnionError: there is no such model, or it has no such layers to adapt.
+            OnionError: there is no such model, it has no such layers to adapt, or there is no such precision.
         """
         if self.model is not None:
             return
         self.tokenizer = load_tokenizer(self.base_model)
-        base = load_model(self.base_model, self.load_in, device)
+        dtype = compute_dtype(precision or best_precision(device))
+        base = load_model(self.base_model, self.load_in, device, dtype)
         self.architecture = architecture(base.config)
         torch.manual_seed(mix_seed(self.seed))
         self.model = insert_adapters(
@@ -144,11 +152,6 @@ class OnionModule(pl.LightningModule):
         """The base model with the adapters in its layers, as a transformers model."""
         assert self.model is not None
         return cast(PreTrainedModel, self.model.get_base_model())
-
-    def train(self, mode: bool = True) -> "OnionModule":
-        super().train(mode)
-        use_fast_8bit(self)
-        return self
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (rows, length, hidden size) of token ids (rows, length)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.loggers import Logger
 
+from onion_lightning.model.base_model import best_precision
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import read_checkpoint
 
@@ -16,7 +17,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Runs a command on one device, without a Trainer.
+    """Runs a command on one device, without a Trainer. `precision` may be set before a model is loaded.
 
     Args:
         loggers: those of the config.
@@ -25,6 +26,7 @@ class Session:
     def __init__(self, loggers: Sequence[Logger] = ()) -> None:
         self.loggers = list(loggers)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = best_precision(self.device)
 
     def load(self, model: OnionModule, ckpt_path: str | None) -> None:
         """Load the base model on the device, and a checkpoint's adapters into it; leaves the model in `eval()`.
@@ -32,7 +34,7 @@ class Session:
         Raises:
             OnionError: the base model or the checkpoint cannot be loaded, or the adapters do not fit.
         """
-        model.load_base(self.device)
+        model.load_base(self.device, self.precision)
         model.eval()
         if ckpt_path is not None:
             checkpoint = read_checkpoint(Path(ckpt_path))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from onion_lightning.attention.phrase_attention import attend
-from onion_lightning.model import base_model
 from onion_lightning.model.base_model import load_model
 from onion_lightning.pretrained.locate import load_tokenizer
 from tests.conftest import module
@@ -23,7 +22,7 @@ def tokenizer(tiny_base):
 
 @pytest.fixture(scope="module")
 def base(tiny_base):
-    return load_model(str(tiny_base), "none", torch.device("cpu"))
+    return load_model(str(tiny_base), "none", torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
@@ -32,12 +31,10 @@ def result(base, tokenizer):
     return attend(base, tokenizer, TEXT, QUERY, KEY)
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(scope="module", params=["32-true", "bf16-mixed"])
 def tuned(tiny_base, request):
-    """An 8-bit model with nonzero adapters, as on CPUs without and with bfloat16."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base_model, "has_bfloat16", lambda device: request.param == "bfloat16")
-        onion = module(tiny_base, load_in="int8").eval()
+    """An 8-bit model with nonzero adapters, as on devices without and with bfloat16."""
+    onion = module(tiny_base, request.param, load_in="int8").eval()
     torch.manual_seed(1)
     for name, parameter in onion.named_parameters():
         if "lora_B" in name:

@@ -38,7 +38,7 @@ def test_maps_equal_those_of_the_loaded_8_bit_model_with_its_adapters(tuned):
 
 
 def test_attention_that_is_not_finite_is_rejected(tokenizer, tiny_base):
-    broken = load_model(str(tiny_base), "none", torch.device("cpu"))
+    broken = load_model(str(tiny_base), "none", torch.device("cpu"), torch.float32)
     with torch.no_grad():
         broken.model.layers[1].self_attn.q_proj.weight[0, 0] = math.inf
     with pytest.raises(OnionError, match=r"weights failed a check \(row sums differ from 1 by up to nan"):
@@ -46,7 +46,7 @@ def test_attention_that_is_not_finite_is_rejected(tokenizer, tiny_base):
 
 
 def test_a_model_that_returns_no_attention_weights_is_rejected(tokenizer, tiny_base):
-    model = load_model(str(tiny_base), "none", torch.device("cpu"))
+    model = load_model(str(tiny_base), "none", torch.device("cpu"), torch.float32)
     model.model.layers = torch.nn.ModuleList(torch.nn.Sequential() for _ in range(0))
     with pytest.raises(OnionError, match="does not return attention weights"):
         attend(model, tokenizer, TEXT, QUERY, KEY)

@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 
 import torch
-from bitsandbytes.nn import Linear8bitLt
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.model.adapters import insert_adapters
-from onion_lightning.model.base_model import load_model
+from onion_lightning.model.base_model import best_precision, compute_dtype, load_model
 from onion_lightning.pretrained.locate import load_tokenizer
 
 LAYERS = 32
@@ -46,13 +45,10 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
     )
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).half().save_pretrained(folder)
-        model = load_model(folder, "int8", torch.device("cpu"))
+        device = torch.device("cpu")
+        model = load_model(folder, "int8", device, compute_dtype(best_precision(device)))
     layer = model.model.layers[0]
     parts = [*layer.parameters(), layer.self_attn.config]
-    for linear in layer.modules():
-        if isinstance(linear, Linear8bitLt):
-            linear.init_8bit_state()  # otherwise only the first layer that runs its forward pass would initialize it
-            parts += [linear.state.CB, linear.state.SCB]
     shared = {id(part): part for part in parts}
     for _ in range(LAYERS - 1):
         model.model.layers.append(copy.deepcopy(layer, dict(shared)))

@@ -4,12 +4,17 @@ import json
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from torch.amp import GradScaler
 
 from onion_lightning.cli import trainer
 from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import OnionError
+from onion_lightning.model import base_model
+from onion_lightning.model.module import OnionModule
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
@@ -51,13 +56,79 @@ def test_other_loggers_are_left_as_they_are(loggers, tmp_path):
     assert len(loggers(False)) == 1  # metrics.csv
 
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
 @pytest.mark.parametrize(
-    ("asked", "bfloat16", "found"), [("16-mixed", True, "bf16-mixed"), ("16-mixed", False, "32-true")]
+    ("asked", "device", "bfloat16", "found"),
+    [
+        (None, CPU, True, "bf16-mixed"),
+        (None, CPU, False, "32-true"),
+        (None, CUDA, True, "bf16-mixed"),
+        (None, CUDA, False, "16-mixed"),
+        ("16-mixed", CPU, True, "bf16-mixed"),  # float16 products on a CPU are thousands of times slower
+        ("16-mixed", CPU, False, "32-true"),
+        ("bf16", CPU, False, "32-true"),
+        ("bf16-mixed", CPU, True, "bf16-mixed"),
+        ("32-true", CPU, True, "32-true"),
+        ("16-mixed", CUDA, True, "16-mixed"),
+        (16, CUDA, False, "16-mixed"),
+        (32, CUDA, True, "32-true"),
+    ],
 )
-def test_float16_on_the_cpu_becomes_what_the_cpu_has(monkeypatch, asked, bfloat16, found):
+def test_the_precision_is_the_one_asked_for_or_the_fastest_of_the_device(
+    monkeypatch, capsys, asked, device, bfloat16, found
+):
+    monkeypatch.setattr(base_model, "has_bfloat16", lambda device: bfloat16)
     monkeypatch.setattr(trainer, "has_bfloat16", lambda device: bfloat16)
-    assert trainer.choose_precision(asked, "cpu") == found
-    assert trainer.choose_precision("32-true", "cpu") == "32-true"
+    assert trainer.choose_precision(asked, device) == found
+    replaced = asked is not None and trainer.ALIASES.get(str(asked), asked) != found
+    assert (f"--trainer.precision {asked}" in capsys.readouterr().err) == replaced
+
+
+@pytest.mark.parametrize("asked", ["16-true", "bf16-true", "64-true", 64, "transformer-engine"])
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_precisions_that_would_not_keep_adapters_in_float32_are_refused(refused, command, asked):
+    sentence = refused(command, "--trainer.precision", str(asked))
+    assert "adapters are trained in float32; give 16-mixed, bf16-mixed, 32-true, or omit the flag." in sentence
+
+
+def test_a_plugin_with_such_a_precision_is_refused_too(refused):
+    half = json.dumps([{"class_path": "HalfPrecision", "init_args": {"precision": "bf16-true"}}])
+    assert "--trainer.precision bf16-true: adapters" in refused("fit", "--trainer.plugins", half)
+
+
+def test_bfloat16_that_a_gpu_only_emulates_is_refused(monkeypatch):
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(OnionError, match=r"--trainer\.precision bf16: Tesla T4 has no bfloat16; give 16-mixed"):
+        trainer.choose_precision("bf16", CUDA)
+
+
+@pytest.mark.parametrize("asked", ["tpu", "hpu", "mps", "Gpu"])
+def test_other_accelerators_are_refused(refused, asked):
+    sentence = refused("fit", "--trainer.accelerator", asked)
+    assert f"--trainer.accelerator {asked}: is not supported; give gpu, cpu or auto." in sentence
+
+
+@pytest.mark.parametrize(("there", "found"), [(True, "gpu"), (False, "cpu")])
+def test_auto_is_a_gpu_if_there_is_one(monkeypatch, there, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert trainer.choose_accelerator("auto") == found
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)]
+)
+@pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
+def test_frozen_layers_have_the_dtype_of_the_trainers_precision(tiny_base, monkeypatch, precision, dtype, load_in):
+    made = OnionModule(base_model=str(tiny_base), load_in=load_in)
+    scaler = GradScaler("cpu") if precision == "16-mixed" else None
+    plugin = Precision() if precision == "32-true" else MixedPrecision(precision, "cpu", scaler)
+    made.trainer = pl.Trainer(accelerator="cpu", plugins=[plugin], logger=False)
+    made.configure_model()
+    assert made.language_model.get_input_embeddings().weight.dtype == dtype
+    assert {p.dtype for p in made.parameters() if p.requires_grad} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["ddp_spawn", "ddp_notebook"])

@@ -1,12 +1,12 @@
 """LoRA adapters in the tiny Llama."""
 
-import bitsandbytes
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters import check_adapters
+from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from tests.conftest import batch, module
 
 
@@ -17,7 +17,7 @@ def test_only_float32_adapters_are_trainable_and_they_receive_gradients(tiny_bas
     trainable = {name: p for name, p in made.named_parameters() if p.requires_grad}
     assert len(trainable) == 2 * 2 * 2  # A and B, of q and v, in two layers
     assert all("lora_" in name and p.dtype == torch.float32 for name, p in trainable.items())
-    quantized = {"int8": bitsandbytes.nn.Linear8bitLt, "nf4": bitsandbytes.nn.Linear4bit, "none": torch.nn.Linear}
+    quantized = {"int8": Int8Linear, "nf4": Nf4Linear, "none": torch.nn.Linear}
     assert all(
         isinstance(layer.base_layer, quantized[load_in]) for layer in made.modules() if isinstance(layer, LoraLayer)
     )

@@ -8,7 +8,7 @@ from tests.conftest import batch, module
 from tests.training.test_checkpoint_io import Malicious
 
 
-def test_8_bit_layers_on_the_cpu_give_a_row_the_same_loss_in_training_and_evaluation(tiny_base):
+def test_8_bit_layers_give_a_row_the_same_loss_in_training_and_evaluation(tiny_base):
     made = module(tiny_base)
     micro = batch(made)
     with torch.no_grad():

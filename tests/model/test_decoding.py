@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import bitsandbytes
 import pytest
 import torch
 
@@ -98,16 +97,6 @@ def test_a_model_in_training_mode_generates_without_dropout_and_returns_to_its_m
     with pytest.raises(ValueError, match="no_such_option"):
         write_articles(*arguments, no_such_option=object())
     assert [layer.training for layer in made.modules()] == before
-
-
-@pytest.mark.parametrize("mode", [True, False])
-def test_8_bit_layers_on_the_cpu_dequantize_while_they_generate(tiny_base, mode):
-    made, dequantized = module(tiny_base).train(mode), set()
-    for layer in made.modules():
-        if isinstance(layer, bitsandbytes.nn.Linear8bitLt):
-            layer.register_forward_pre_hook(lambda layer, inputs: dequantized.add(layer.training))
-    made.write(["Egg Wins"], seed=0, max_new_tokens=2)
-    assert dequantized == {True}
 
 
 def test_headlines_alone_are_enough_and_none_give_no_articles(tiny_base):

@@ -1,0 +1,128 @@
+"""Linear layers with frozen weights in 8 or 4 bit.
+
+bitsandbytes quantizes the weights. These layers then take the place of its own, which quantize activations as well, save
+their input for the backward pass, and wait for the GPU twice in each layer. See the tests for what else they do.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from bitsandbytes.functional import QuantState, dequantize_4bit
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+__all__ = ["FrozenLinear", "Int8Linear", "Nf4Linear", "freeze_quantized_layers"]
+
+
+class FrozenProduct(torch.autograd.Function):
+    """The product of an input with the weights of a `FrozenLinear`.
+
+    The backward pass needs the weights alone, and dequantizes them again: nothing is saved between the two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, layer: "FrozenLinear") -> torch.Tensor:
+        ctx.layer = layer
+        return F.linear(x, layer.dequantize(), layer.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        [gradient] = gradients  # (..., out_features)
+        weight = ctx.layer.dequantize()  # (out_features, in_features)
+        return gradient.to(weight.dtype) @ weight, None
+
+
+class FrozenLinear(torch.nn.Linear):
+    """A linear layer whose quantized weights are never trained. A subclass says how they are dequantized.
+
+    peft inserts its ordinary adapters, because this is a `torch.nn.Linear`, and leaves them in float32, because the dtype of
+    its weight is not a floating one.
+
+    Args:
+        shape: of the dequantized weight, (out_features, in_features).
+        weight: the quantized weight.
+        bias: (out_features,), in the compute dtype; or None.
+        compute_dtype: of the dequantized weight, the product and the output.
+    """
+
+    def __init__(
+        self, shape: torch.Size, weight: torch.Tensor, bias: torch.Tensor | None, compute_dtype: torch.dtype
+    ) -> None:
+        torch.nn.Module.__init__(self)  # that of Linear would allocate a weight
+        self.out_features, self.in_features = shape
+        self.weight = frozen(weight)
+        self.register_parameter("bias", None if bias is None else frozen(bias))
+        self.compute_dtype = compute_dtype
+
+    def dequantize(self) -> torch.Tensor:
+        """Return the weight in the compute dtype, (out_features, in_features)."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (..., in_features) to (..., out_features), in the compute dtype."""
+        output: torch.Tensor = FrozenProduct.apply(x.to(self.compute_dtype), self)
+        return output
+
+
+class Int8Linear(FrozenLinear):
+    """8-bit weights with a scale for each row, as in LLM.int8() (Dettmers et al. 2022).
+
+    Args:
+        weight: int8, (out_features, in_features).
+        row_maximum: largest absolute value of each row of the original weight, float32, (out_features,).
+        bias: as for `FrozenLinear`.
+        compute_dtype: as for `FrozenLinear`.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, row_maximum: torch.Tensor, bias: torch.Tensor | None, compute_dtype: torch.dtype
+    ) -> None:
+        super().__init__(weight.shape, weight, bias, compute_dtype)
+        self.scale = frozen(row_maximum.unsqueeze(1) * (1.0 / 127.0))  # (out_features, 1)
+
+    def dequantize(self) -> torch.Tensor:
+        return self.weight.to(self.compute_dtype).mul_(self.scale)
+
+
+class Nf4Linear(FrozenLinear):
+    """4-bit weights in blocks of 64 with quantized scales, as in QLoRA (Dettmers et al. 2023).
+
+    Args:
+        weight: two 4-bit codes a byte, uint8, (out_features * in_features / 2, 1).
+        quant_state: scales and codebook of bitsandbytes, on the device of the weight.
+        bias: as for `FrozenLinear`.
+        compute_dtype: as for `FrozenLinear`.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, quant_state: QuantState, bias: torch.Tensor | None, compute_dtype: torch.dtype
+    ) -> None:
+        super().__init__(quant_state.shape, weight, bias, compute_dtype)
+        quant_state.dtype = compute_dtype
+        self.quant_state = quant_state
+
+    def dequantize(self) -> torch.Tensor:
+        weight: torch.Tensor = dequantize_4bit(self.weight, self.quant_state)
+        return weight
+
+
+def frozen(tensor: torch.Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(tensor, requires_grad=False)
+
+
+def freeze_quantized_layers(model: torch.nn.Module, compute_dtype: torch.dtype) -> None:
+    """Replace the quantized layers of bitsandbytes in a model by those of this module, in place, without copying weights.
+
+    Args:
+        model: loaded through transformers, on its device.
+        compute_dtype: of the new layers.
+    """
+    for name, layer in list(model.named_modules()):
+        match layer:
+            case Linear8bitLt():
+                new: FrozenLinear = Int8Linear(layer.weight.data, layer.weight.SCB, layer.bias, compute_dtype)
+            case Linear4bit():
+                new = Nf4Linear(layer.weight.data, layer.weight.quant_state, layer.bias, compute_dtype)
+            case _:
+                continue
+        model.set_submodule(name, new)

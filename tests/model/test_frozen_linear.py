@@ -1,0 +1,113 @@
+"""The frozen linear layers: the same weights as those of bitsandbytes, and a backward pass from the weights alone."""
+
+import bitsandbytes
+import pytest
+import torch
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from onion_lightning.model.base_model import load_model
+from onion_lightning.model.frozen_linear import FrozenLinear, Int8Linear, Nf4Linear
+from tests.conftest import batch, module
+
+CPU = torch.device("cpu")
+QUANTIZED = pytest.mark.parametrize(("load_in", "kind"), [("int8", Int8Linear), ("nf4", Nf4Linear)])
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+
+
+def layer_of(tiny_base, load_in: str, dtype: torch.dtype) -> FrozenLinear:
+    return load_model(str(tiny_base), load_in, CPU, dtype).model.layers[0].mlp.up_proj
+
+
+def original(tiny_base) -> torch.Tensor:
+    return load_model(str(tiny_base), "none", CPU, torch.float32).model.layers[0].mlp.up_proj.weight
+
+
+@QUANTIZED
+@DTYPES
+def test_a_quantized_model_has_only_frozen_layers_in_the_compute_dtype(tiny_base, load_in, kind, dtype):
+    model = load_model(str(tiny_base), load_in, CPU, dtype)
+    layers = [layer for layer in model.modules() if isinstance(layer, FrozenLinear)]
+    assert len(layers) == 2 * 7
+    assert all(type(layer) is kind and layer.compute_dtype == dtype for layer in layers)
+    theirs = bitsandbytes.nn.Linear8bitLt | bitsandbytes.nn.Linear4bit
+    assert not any(isinstance(layer, theirs) for layer in model.modules())
+    assert not any(p.requires_grad for p in model.parameters())
+    assert {p.dtype for name, p in model.named_parameters() if "norm" in name or "embed" in name} == {dtype}
+
+
+@DTYPES
+@pytest.mark.parametrize(("load_in", "error"), [("int8", 1 / 254), ("nf4", 0.16)])
+def test_dequantized_weights_are_near_the_original_ones(tiny_base, load_in, error, dtype):
+    """Within half a step of 1/127 of a row's maximum in int8; half the widest gap between two codes of nf4."""
+    weight, layer = original(tiny_base), layer_of(tiny_base, load_in, dtype)
+    assert layer.dequantize().dtype == dtype
+    rounding = max(torch.finfo(dtype).eps, torch.finfo(torch.float16).eps)  # int8 is quantized from float16
+    limit = (error + rounding) * weight.abs().amax(1, keepdim=True)
+    assert ((layer.dequantize().float() - weight).abs() <= limit).all()
+
+
+def test_8_bit_layers_multiply_as_those_of_bitsandbytes_do_in_training(tiny_base):
+    config = BitsAndBytesConfig(load_in_8bit=True)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        tiny_base, device_map={"": "cpu"}, quantization_config=config, dtype=torch.float32
+    ).model.layers[0]
+    x = torch.randn(3, 5, 64)
+    assert torch.equal(layer_of(tiny_base, "int8", torch.float32)(x), theirs.mlp.up_proj.train()(x))
+
+
+@QUANTIZED
+@DTYPES
+def test_gradients_are_those_of_a_linear_layer_with_the_dequantized_weights(tiny_base, load_in, kind, dtype):
+    layer = layer_of(tiny_base, load_in, dtype)
+    x = torch.randn(3, 5, 64, dtype=dtype, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    upstream = torch.randn(3, 5, 128, dtype=dtype)
+    found, expected = layer(x), torch.nn.functional.linear(y, layer.dequantize())
+    found.backward(upstream)
+    expected.backward(upstream)
+    assert found.dtype == x.grad.dtype == dtype
+    assert torch.equal(found, expected)
+    assert torch.equal(x.grad, y.grad)
+    assert layer.weight.grad is None
+
+
+@QUANTIZED
+def test_nothing_is_saved_for_the_backward_pass(tiny_base, load_in, kind):
+    layer, saved = layer_of(tiny_base, load_in, torch.float32), []
+    x = torch.randn(3, 5, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.shape) or tensor, lambda t: t):
+        output = layer(x)
+    assert saved == []
+    assert not any(isinstance(value, torch.Tensor) for value in vars(output.grad_fn).values())
+
+
+@QUANTIZED
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_activations_keep_the_compute_dtype_and_adapters_stay_float32(tiny_base, load_in, kind, dtype):
+    precision = "bf16-mixed" if dtype == torch.bfloat16 else "16-mixed"
+    made = module(tiny_base, precision, load_in=load_in)
+    seen = set()
+
+    def note(layer: torch.nn.Module, inputs: tuple, output: object) -> None:
+        seen.update(one.dtype for one in (*inputs, output) if isinstance(one, torch.Tensor) and one.is_floating_point())
+
+    for layer in made.modules():
+        if isinstance(layer, FrozenLinear | LoraLayer | torch.nn.LayerNorm) or "RMSNorm" in type(layer).__name__:
+            layer.register_forward_hook(note)
+    with torch.autocast("cpu", dtype):
+        loss = made.loss_sum(batch(made))
+    loss.backward()
+    assert seen == {dtype}
+    assert loss.dtype == torch.float32
+    trained = [p for p in made.parameters() if p.requires_grad]
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in trained)
+
+
+@QUANTIZED
+def test_a_layer_with_a_bias_adds_it(tiny_base, load_in, kind):
+    layer = layer_of(tiny_base, load_in, torch.float32)
+    x = torch.randn(4, 64)
+    without = layer(x)
+    layer.bias = torch.nn.Parameter(torch.arange(128.0), requires_grad=False)
+    torch.testing.assert_close(layer(x), without + torch.arange(128.0))
