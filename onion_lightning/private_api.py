@@ -24,6 +24,7 @@ __all__ = [
     "row_to_log",
     "run_validation",
     "starts_ranks_midway",
+    "uncount_optimizer_step",
 ]
 
 
@@ -44,10 +45,27 @@ def row_to_log(trainer: pl.Trainer) -> dict[str, float]:
     Loggers get it after the last hook in which a checkpoint can be saved, and a kill in between would lose it.
     """
     connector = trainer._logger_connector
-    if not connector.should_update_logs:
-        return {}
     figures = {name: float(value) for name, value in connector.metrics["log"].items()}
+    if not figures or not connector.should_update_logs:
+        return {}
     return figures | {"epoch": trainer.current_epoch, "step": trainer.fit_loop.epoch_loop._batches_that_stepped}
+
+
+def uncount_optimizer_step(trainer: pl.Trainer) -> None:
+    """Subtract a step that the gradient scaler skipped from `global_step` and from the loggers' step.
+
+    Lightning counts it as if it had been taken. Call this inside the `optimizer_step` hook: what Lightning adds after it is
+    subtracted in advance.
+    """
+    epoch_loop = trainer.fit_loop.epoch_loop
+    steps = epoch_loop.automatic_optimization.optim_progress.optimizer.step
+    for counts in (steps.total, steps.current):
+        counts.ready -= 1
+        counts.completed -= 1
+    epoch_loop._batches_that_stepped -= 1
+    for result in epoch_loop._results.values():
+        if result.meta.on_step and not result.meta.on_epoch:
+            result.reset()  # otherwise the values of the step before would be logged again
 
 
 def run_validation(trainer: pl.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks that disturb a run from inside: `--trainer.callbacks+=tests.stopper.StopAt`."""
+"""Callbacks that disturb a run from inside, and a plugin: `--trainer.callbacks+=tests.stopper.StopAt`."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import psutil
+import torch
+from lightning.pytorch.plugins import MixedPrecision
 
 
 class StopAt(pl.Callback):
@@ -74,3 +76,39 @@ class NotHere(pl.Callback):
 
     def __init__(self) -> None:
         raise RuntimeError("needs a GPU")
+
+
+class Fp16OnTheCPU(MixedPrecision):
+    """Trains in float16 with a real gradient scaler, as on a GPU. Lightning would replace 16-mixed on the CPU.
+
+    Args:
+        scale: of the gradient scaler, at first.
+        growth: number of steps after which the scale is doubled.
+    """
+
+    def __init__(self, scale: float = 1024.0, growth: int = 2000) -> None:
+        super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=growth))
+
+
+class Bfloat16OnTheCPU(MixedPrecision):
+    """Trains in bfloat16 on any CPU. Without the hardware for it, the command would use float32."""
+
+    def __init__(self) -> None:
+        super().__init__("bf16-mixed", "cpu")
+
+
+class Overflow(pl.Callback):
+    """Makes gradients infinite in some optimizer steps.
+
+    Args:
+        steps: numbers of the steps, counted from 0, those that are skipped included.
+    """
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if pl_module.attempted_steps in self.steps:
+            for parameter in pl_module.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(float("inf"))

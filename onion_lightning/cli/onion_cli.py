@@ -130,12 +130,13 @@ class OnionCLI(LightningCLI):
             session.precision = choose_precision(self.options.trainer.precision, session.device)
             return session
         fits = self.subcommand == "fit"
+        plugins = as_list(built.trainer.plugins or [])
         config: dict[str, Any] = {
             "logger": loggers,
-            "plugins": [*as_list(built.trainer.plugins or []), AtomicCheckpointIO()],
+            "plugins": [*plugins, AtomicCheckpointIO()],
             "use_distributed_sampler": False,  # the data module assigns rows to ranks
             "accelerator": choose_accelerator(self.options.trainer.accelerator),
-            "precision": self.precision(built.trainer.plugins or []),
+            "precision": self.precision(plugins),
             # Off by default: its table does not account for 8-bit weights.
             "enable_model_summary": bool(built.trainer.enable_model_summary),
             "enable_checkpointing": fits,
@@ -186,7 +187,8 @@ class OnionCLI(LightningCLI):
         last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
-        tell(f"\nDone: step {self.trainer.global_step} after {minutes:.1f} minutes{perplexity}.")
+        skipped = f" ({self.model.skipped_steps} more skipped in fp16)" if self.model.skipped_steps else ""
+        tell(f"\nDone: step {self.trainer.global_step}{skipped} after {minutes:.1f} minutes{perplexity}.")
         tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
         tell(f"Write an article with it:\n  {predict_command(self.args, last)}")
 

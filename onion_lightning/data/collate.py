@@ -8,20 +8,26 @@ from torch.utils.data import Dataset
 
 from onion_lightning.data.sampler import MicroBatch
 
-__all__ = ["IGNORE", "Batch", "ExampleBatches", "HeadlineBatch", "HeadlineBatches", "collate"]
-
-IGNORE = -100  # label of a position that is excluded from the loss
+__all__ = ["Batch", "ExampleBatches", "HeadlineBatch", "HeadlineBatches", "collate"]
 
 
 class Batch(TypedDict):
-    """The tensors of a micro-batch, each of shape (rows, longest row) and padded on the right.
+    """A micro-batch.
 
-    `supervised` and `tokens` are counts over the whole global batch, see `MicroBatch`.
+    No mask is needed: rows are padded on the right, and a token attends to earlier ones only. What is computed here would
+    make the host wait for the GPU if it were computed there.
+
+    Attributes:
+        input_ids: (rows, longest row), padded on the right with id 0.
+        targets: ids of the supervised tokens, (supervised,).
+        predictors: position that predicts each of them, in the flattened `input_ids`; (supervised,).
+        supervised: number of supervised tokens in the whole global batch, see `MicroBatch`.
+        tokens: number of tokens in the whole global batch.
     """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor
+    predictors: torch.Tensor
     supervised: int
     tokens: int
 
@@ -57,18 +63,25 @@ class HeadlineBatches(Dataset[HeadlineBatch]):
 
 
 def collate(rows: list[list[int]], prompt_lengths: list[int], batch: MicroBatch) -> Batch:
-    """Pad rows on the right with id 0. Mask and labels follow each row's length, never the padding id.
+    """Pad rows on the right with id 0. What is supervised follows from each row's length, never from the padding id.
 
     Args:
         rows: token ids of each row.
-        prompt_lengths: number of tokens at the start of each row that are excluded from the loss.
+        prompt_lengths: number of tokens at the start of each row that are excluded from the loss; at least 1.
         batch: the micro-batch that the rows belong to.
     """
-    shape = (len(rows), max(map(len, rows), default=0))
-    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORE)
+    width = max(map(len, rows), default=0)
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    targets: list[int] = []
+    predictors: list[int] = []
     for i, (row, prompt_length) in enumerate(zip(rows, prompt_lengths, strict=True)):
         ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-        labels[i, prompt_length : len(row)] = ids[i, prompt_length : len(row)]
-    return Batch(input_ids=ids, attention_mask=mask, labels=labels, supervised=batch.supervised, tokens=batch.tokens)
+        targets += row[prompt_length:]
+        predictors += range(i * width + prompt_length - 1, i * width + len(row) - 1)
+    return Batch(
+        input_ids=ids,
+        targets=torch.tensor(targets, dtype=torch.long),
+        predictors=torch.tensor(predictors, dtype=torch.long),
+        supervised=batch.supervised,
+        tokens=batch.tokens,
+    )

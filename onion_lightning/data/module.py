@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader
 
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
@@ -186,9 +187,7 @@ class OnionDataModule(pl.LightningDataModule):
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            ExampleBatches(self.encoded["train"]), batch_size=None, sampler=self.sampler, num_workers=self.num_workers
-        )
+        return self.example_dataloader("train", self.sampler)
 
     def val_dataloader(self) -> DataLoader:
         return self.held_out_dataloader("validation")
@@ -197,9 +196,16 @@ class OnionDataModule(pl.LightningDataModule):
         return self.held_out_dataloader("test")
 
     def held_out_dataloader(self, split: str) -> DataLoader:
-        encoded = self.encoded[split]
-        sampler = self.held_out_sampler(column_values(encoded, "length"))
-        return DataLoader(ExampleBatches(encoded), batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        return self.example_dataloader(split, self.held_out_sampler(column_values(self.encoded[split], "length")))
+
+    def example_dataloader(self, split: str, sampler: Any) -> DataLoader:
+        return DataLoader(
+            ExampleBatches(self.encoded[split]),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),  # otherwise the host would wait for each copy to the GPU
+        )
 
     def predict_dataloader(self) -> DataLoader:
         lengths = [len(encode_prompt(self.tokenizer, headline)) for headline in self.rows]

@@ -14,7 +14,7 @@ from onion_lightning.errors import NonFiniteError
 from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task
 from onion_lightning.model.decoding import Article, continue_prompts
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.seeding import mix_seed
+from onion_lightning.seeding import mix_seed
 
 __all__ = ["RANKED_TOKENS", "Evaluator", "completion_losses"]
 

@@ -6,26 +6,26 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.strategies import Strategy
 
-from onion_lightning.data.collate import IGNORE
-
 __all__ = ["HeldOutLoss", "supervised_loss", "zero_loss"]
 
 
 def supervised_loss(
-    hidden: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], labels: torch.Tensor
+    hidden: torch.Tensor,
+    head: Callable[[torch.Tensor], torch.Tensor],
+    predictors: torch.Tensor,
+    targets: torch.Tensor,
 ) -> torch.Tensor:
     """Sum -log p over the supervised tokens of a micro-batch, in nats.
 
     Args:
         hidden: last hidden states, (rows, length, hidden size).
         head: maps hidden states (tokens, hidden size) to logits (tokens, vocabulary).
-        labels: token ids, `IGNORE` at positions without supervision; (rows, length).
+        predictors: position that predicts each supervised token, in the flattened rows; (supervised,).
+        targets: ids of the supervised tokens, (supervised,).
     """
-    targets = labels[:, 1:]
-    supervised = targets != IGNORE
     # The logits are by far the largest tensor: compute them at supervised positions only.
-    logits = head(hidden[:, :-1][supervised])  # (supervised, vocabulary)
-    return F.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+    logits = head(hidden.flatten(0, 1).index_select(0, predictors))  # (supervised, vocabulary)
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def zero_loss(parameters: Iterable[torch.nn.Parameter], device: torch.device) -> torch.Tensor:
@@ -45,15 +45,15 @@ class HeldOutLoss:
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss in nats, tokens
 
-    def update(self, loss: torch.Tensor, labels: torch.Tensor) -> None:
+    def update(self, loss: torch.Tensor, tokens: int) -> None:
         """Add a micro-batch.
 
         Args:
             loss: sum over its supervised tokens, in nats.
-            labels: as for `supervised_loss`.
+            tokens: number of its supervised tokens.
         """
-        tokens = (labels[:, 1:] != IGNORE).sum()
-        self.sums += torch.stack([loss.double(), tokens.double()])
+        self.sums[0] += loss
+        self.sums[1] += tokens
 
     def compute(self, strategy: Strategy) -> dict[str, torch.Tensor]:
         """Return `loss` in nats per token and `perplexity`, both over all ranks."""

@@ -1,6 +1,7 @@
 """The LightningModule: a frozen base model with LoRA adapters, trained on headlines and articles."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -22,21 +23,23 @@ from onion_lightning.model.adapters import (
     reduce_to_adapters,
     trainable_names,
 )
-from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, load_model
+from onion_lightning.model.base_model import LoadIn, best_precision, causal_attention, compute_dtype, load_model
 from onion_lightning.model.decoding import Article, ArticleBatch, Decoding, article_batch, write_articles
 from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
 from onion_lightning.model.optimizer_step import (
+    HostCopy,
     adamw_with_cosine,
     check_finite,
     check_gradients,
     check_optimizer_flags,
     gpu_stats,
-    gradient_scale,
+    gradient_scaler,
+    sum_over_ranks,
     total_steps,
 )
-from onion_lightning.model.seeding import mix_seed
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
-from onion_lightning.private_api import attached_trainer
+from onion_lightning.private_api import attached_trainer, uncount_optimizer_step
+from onion_lightning.seeding import mix_seed
 
 __all__ = ["OnionModule"]
 
@@ -99,7 +102,9 @@ class OnionModule(pl.LightningModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.strict_loading = False  # checkpoints contain adapters only
         self.model: PeftModel | None = None
-        self.epoch_began = 0  # global step at which the current epoch began
+        self.epoch_began = 0  # attempted steps before the current epoch
+        self.skipped_steps = 0  # by the gradient scaler of fp16, in the whole run
+        self.skipped_in_a_row = 0
         check_adapter_flags(lora_rank, lora_alpha, lora_dropout, self.target_modules)
         check_optimizer_flags(learning_rate, weight_decay, warmup_ratio)
 
@@ -153,23 +158,29 @@ class OnionModule(pl.LightningModule):
         assert self.model is not None
         return cast(PreTrainedModel, self.model.get_base_model())
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return the last hidden states (rows, length, hidden size) of token ids (rows, length)."""
-        decoder = self.language_model.get_decoder()
-        output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), padded on the right."""
+        with causal_attention(self.language_model):
+            output = self.language_model.get_decoder()(input_ids=input_ids, use_cache=False)
         return cast(torch.Tensor, output.last_hidden_state)
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Sum -log p over the supervised tokens of a micro-batch, in nats; 0 for an empty micro-batch."""
         if len(batch["input_ids"]) == 0:
             return zero_loss(self.parameters(), self.device)
-        hidden = self(batch["input_ids"], batch["attention_mask"])  # (rows, length, hidden size)
-        return supervised_loss(hidden, self.language_model.get_output_embeddings(), batch["labels"])
+        hidden = self(batch["input_ids"])  # (rows, length, hidden size)
+        head = self.language_model.get_output_embeddings()
+        return supervised_loss(hidden, head, batch["predictors"], batch["targets"])
 
     # Training
 
+    @property
+    def attempted_steps(self) -> int:
+        """Optimizer steps of this run, with those that the gradient scaler of fp16 skipped; `global_step` is without."""
+        return self.trainer.global_step + self.skipped_steps
+
     def on_train_epoch_start(self) -> None:
-        self.epoch_began = self.trainer.global_step
+        self.epoch_began = self.attempted_steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Checkpoints contain no random state: a seed from the position in the run makes a resumed run repeat its dropout.
@@ -186,27 +197,60 @@ class OnionModule(pl.LightningModule):
         return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.scale_before = gradient_scale(self.trainer)
-        self.log("learning_rate", optimizer.param_groups[0]["lr"])
         gradient_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        loss = self.trainer.strategy.reduce(self.step_loss, reduce_op="sum")
+        self.figures = HostCopy(torch.stack([sum_over_ranks(self.step_loss), gradient_norm]))
+        if gradient_scaler(self.trainer) is None:
+            self.check_step()  # this waits for the device, and is the only such wait of the step
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, and log it; in fp16, the gradient scaler skips it if the gradient is not finite.
+
+        The scaler waits for the device. Its steps are checked afterwards, so that there is no second wait.
+        """
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        super().optimizer_step(*args, **kwargs)
+        if gradient_scaler(self.trainer) is not None:
+            self.check_step()
+        loss, gradient_norm = self.figures.read()
+        if not math.isfinite(gradient_norm):
+            self.count_skipped_step()
+            return
+        self.skipped_in_a_row = 0
+        self.log_value("learning_rate", rate)
+        self.log_value("train/loss", loss, prog_bar=True)
+        self.log_value("train/grad_norm", gradient_norm)
+        if self.skipped_steps:
+            self.log_value("train/skipped_steps", self.skipped_steps)
+
+    def check_step(self) -> None:
+        """Stop a run whose step is not finite or would train nothing."""
+        loss, gradient_norm = self.figures.read()
         check_finite(self, loss, gradient_norm)
         check_gradients(self, gradient_norm)
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/grad_norm", gradient_norm)
+
+    def count_skipped_step(self) -> None:
+        self.skipped_steps += 1
+        self.skipped_in_a_row += 1
+        uncount_optimizer_step(self.trainer)
+
+    def log_value(self, name: str, value: float, prog_bar: bool = False) -> None:
+        """Log a number that is on the host. Lightning would copy it to the device and back, and wait for both."""
+        self.log(name, torch.tensor(value, dtype=torch.float32), prog_bar=prog_bar)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.log("tokens/s", batch["tokens"] / (time.perf_counter() - self.step_started), prog_bar=True)
-            self.log_dict(gpu_stats(self.device))
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.skipped_in_a_row == 0:
+            seconds = time.perf_counter() - self.step_started
+            self.log_value("tokens/s", batch["tokens"] / seconds, prog_bar=True)
+            for name, value in gpu_stats(self.device).items():
+                self.log_value(name, value)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps = total_steps(self.trainer)
         return adamw_with_cosine(self.parameters(), self.learning_rate, self.weight_decay, self.warmup_ratio, steps)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step the schedule, unless the gradient scaler of fp16 skipped the optimizer step (and lowered its scale)."""
-        if gradient_scale(self.trainer) >= self.scale_before:
+        """Step the schedule, unless the gradient scaler skipped the optimizer step."""
+        if self.skipped_in_a_row == 0:
             scheduler.step()
 
     # Validation and test
@@ -218,7 +262,7 @@ class OnionModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if len(batch["input_ids"]):
-            self.held_out.update(self.loss_sum(batch), batch["labels"])
+            self.held_out.update(self.loss_sum(batch), len(batch["targets"]))
 
     test_step = validation_step
 

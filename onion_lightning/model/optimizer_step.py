@@ -8,20 +8,25 @@ from typing import Any
 import lightning.pytorch as pl
 import pynvml
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from transformers import get_cosine_schedule_with_warmup
 
 from onion_lightning.errors import NoGradientError, NonFiniteError, OnionError, check_range
 
 __all__ = [
+    "HostCopy",
     "adamw_with_cosine",
     "check_finite",
     "check_gradients",
     "check_optimizer_flags",
     "gpu_stats",
-    "gradient_scale",
+    "gradient_scaler",
+    "sum_over_ranks",
     "total_steps",
 ]
+
+MAX_SKIPPED = 20  # in fp16, optimizer steps in a row: the scale falls from 65536 below 1
 
 
 def check_optimizer_flags(learning_rate: float, weight_decay: float, warmup_ratio: float) -> None:
@@ -69,13 +74,34 @@ def gradient_scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
     return getattr(trainer.precision_plugin, "scaler", None)
 
 
-def gradient_scale(trainer: pl.Trainer) -> float:
-    """Return the current factor of the gradient scaler; 1 in precisions without one."""
-    scaler = gradient_scaler(trainer)
-    return 1.0 if scaler is None else float(scaler.get_scale())
+class HostCopy:
+    """Copies values to the host while the device works, and waits for the copy only when they are read.
+
+    Args:
+        values: on any device, (values,).
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values = values.to("cpu", non_blocking=True)
+        self.copied = torch.cuda.Event() if values.is_cuda else None
+        if self.copied is not None:
+            self.copied.record()
+
+    def read(self) -> list[float]:
+        if self.copied is not None:
+            self.copied.synchronize()
+        found: list[float] = self.values.tolist()
+        return found
 
 
-def check_finite(module: Any, loss: torch.Tensor, gradient_norm: torch.Tensor) -> None:
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """Add up a value of all ranks, in place. Unlike Lightning's `reduce`, it does not make the host wait for the device."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+    return value
+
+
+def check_finite(module: Any, loss: float, gradient_norm: float) -> None:
     """Stop training at a loss or gradient that is not finite.
 
     Args:
@@ -84,22 +110,23 @@ def check_finite(module: Any, loss: torch.Tensor, gradient_norm: torch.Tensor) -
         gradient_norm: may be infinite in fp16, where the gradient scaler skips such steps.
 
     Raises:
-        NonFiniteError: one of them is not finite.
+        NonFiniteError: one of them is not finite, or the scaler has skipped too many steps in a row.
     """
-    trainer = module.trainer
-    if loss.isfinite() and (gradient_norm.isfinite() or gradient_scaler(trainer) is not None):
+    scales = gradient_scaler(module.trainer) is not None and module.skipped_in_a_row < MAX_SKIPPED
+    if math.isfinite(loss) and (math.isfinite(gradient_norm) or scales):
         return
-    headlines = trainer.datamodule.headlines_of(module.current_epoch, trainer.global_step - module.epoch_began)
+    trainer, position = module.trainer, module.attempted_steps - module.epoch_began
+    headlines = trainer.datamodule.headlines_of(module.current_epoch, position)
     raise NonFiniteError(
         f"--model.learning_rate {module.learning_rate}: at optimizer step {trainer.global_step + 1} (epoch"
-        f" {module.current_epoch}) the loss is {loss.item():.4g} and the gradient norm {gradient_norm.item():.4g};"
+        f" {module.current_epoch}) the loss is {loss:.4g} and the gradient norm {gradient_norm:.4g};"
         " no checkpoint was overwritten; lower the learning rate, or inspect the rows of this step:"
         f" {'; '.join(headlines)}."
     )
 
 
-def check_gradients(module: Any, gradient_norm: torch.Tensor) -> None:
-    """Stop training at a step that would train nothing.
+def check_gradients(module: Any, gradient_norm: float) -> None:
+    """Stop training at a step that trains nothing.
 
     Args:
         module: the `OnionModule` in training, after the backward pass.

@@ -1,12 +1,13 @@
 """Keeps `last.ckpt` at the last completed optimizer step."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from onion_lightning.errors import Interrupted, OnionError, check_range
+from onion_lightning.model.module import OnionModule
 from onion_lightning.private_api import dump_checkpoint, row_to_log, run_validation
 
 __all__ = ["LastCheckpoint"]
@@ -35,7 +36,7 @@ class LastCheckpoint(Checkpoint):
         return self.folder / "last.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.saved_at = trainer.global_step
+        self.saved_at = attempted_steps(trainer)
         check_whole_steps(trainer)
         if self.row:  # the run may have been killed before it was logged; loggers drop duplicates
             for logger in trainer.loggers:
@@ -72,20 +73,25 @@ class LastCheckpoint(Checkpoint):
         self.row = state_dict.get("row", {})
 
     def save(self, trainer: pl.Trainer) -> None:
-        if trainer.global_step != self.saved_at and not getattr(trainer, "fast_dev_run", False):
+        if attempted_steps(trainer) != self.saved_at and not getattr(trainer, "fast_dev_run", False):
             trainer.save_checkpoint(self.path)
-            self.saved_at = trainer.global_step
+            self.saved_at = attempted_steps(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if (
             not trainer.training
             or getattr(trainer, "fast_dev_run", False)
             or self.saved_at < 0
-            or trainer.global_step == self.saved_at
+            or attempted_steps(trainer) == self.saved_at
         ):
             return
         if isinstance(exception, Interrupted) or not isinstance(exception, OnionError):
             trainer.strategy.save_checkpoint(dump_checkpoint(trainer), self.path)
+
+
+def attempted_steps(trainer: pl.Trainer) -> int:
+    """Return the number of optimizer steps, with those that the gradient scaler skipped: they change the scale."""
+    return cast(OnionModule, trainer.lightning_module).attempted_steps
 
 
 def check_whole_steps(trainer: pl.Trainer) -> None:

@@ -23,12 +23,12 @@ class ExactResume(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         module, data = cast(OnionModule, pl_module), cast(Any, trainer).datamodule
-        step = trainer.global_step - module.epoch_began
+        step = module.attempted_steps - module.epoch_began
         rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
         wandb_id = next((lg.version for lg in trainer.loggers if isinstance(lg, WandbLogger)), None)
         checkpoint[CHECKPOINT_KEY] = {
             "flags": {f"data.{name}": value for name, value in data.flags().items()},
-            "position": {"epoch": module.current_epoch, "step": step},
+            "position": {"epoch": module.current_epoch, "step": step, "skipped_steps": module.skipped_steps},
             "rows": data.fingerprint,
             "wandb_id": None if wandb_id is None else str(wandb_id),
         }
@@ -59,7 +59,8 @@ class ExactResume(pl.Callback):
             epoch, step = epoch + 1, 0
             if epoch != trainer.max_epochs:  # otherwise at most a validation remains
                 begin_next_epoch(checkpoint["loops"], epoch)
-        module.epoch_began = checkpoint["global_step"] - step
+        module.skipped_steps = saved["position"].get("skipped_steps", 0)
+        module.epoch_began = checkpoint["global_step"] + module.skipped_steps - step
         replace_hyperparameters(module, checkpoint)
         data.resume(epoch, step)
 

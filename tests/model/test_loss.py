@@ -5,19 +5,28 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from onion_lightning.data.collate import IGNORE, collate
+from onion_lightning.data.collate import collate
 from onion_lightning.data.sampler import MicroBatch
 from onion_lightning.model.loss import HeldOutLoss
 from tests.conftest import LONG, SHORT, batch, module
 
 
-def test_the_loss_is_the_cross_entropy_of_article_and_eos(tiny_base):
-    made = module(tiny_base, load_in="none")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_loss_is_the_cross_entropy_of_article_and_eos_with_a_padding_mask(tiny_base, checkpointing):
+    """The mask is that of transformers; the module needs none, because rows are padded on the right."""
+    made = module(tiny_base, load_in="none", gradient_checkpointing=checkpointing)
     micro = batch(made)
+    mask = torch.zeros_like(micro["input_ids"])
+    labels = torch.full_like(micro["input_ids"], -100)
+    labels.view(-1)[micro["predictors"] + 1] = micro["targets"]
+    for row, length in zip(mask, (labels != -100).cumsum(1).argmax(1) + 1, strict=True):
+        row[:length] = 1
+    assert mask.sum(1).tolist() == [int(mask[0].sum()), mask.shape[1]]
     with torch.no_grad():
-        logits = made.language_model(micro["input_ids"], attention_mask=micro["attention_mask"]).logits
-        by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), micro["labels"][:, 1:].flatten(), reduction="sum")
-        assert made.loss_sum(micro) == pytest.approx(by_hand.item(), rel=1e-5)
+        logits = made.language_model(micro["input_ids"], attention_mask=mask).logits
+    by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+    assert made.loss_sum(micro).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert made.language_model.config._attn_implementation == "sdpa"
 
 
 def test_padding_does_not_change_the_loss(tiny_base):
@@ -36,12 +45,12 @@ def test_an_empty_micro_batch_gives_every_adapter_a_gradient_of_zero(tiny_base):
 
 def test_the_held_out_loss_is_a_mean_over_tokens_accumulated_in_float64():
     held_out = HeldOutLoss(torch.device("cpu"))
-    held_out.update(torch.tensor(2.0**24), torch.tensor([[7, 7]]))  # the first position is never predicted
-    held_out.update(torch.tensor(1.0), torch.tensor([[IGNORE, 7, 7], [IGNORE, IGNORE, 7]]))
+    held_out.update(torch.tensor(2.0**24), 1)
+    held_out.update(torch.tensor(1.0), 3)
     assert held_out.sums.tolist() == [2**24 + 1, 4]  # in float32 the 1 would be lost
     small = HeldOutLoss(torch.device("cpu"))
-    small.update(torch.tensor(3.0), torch.tensor([[IGNORE, 7, 7]]))
-    small.update(torch.tensor(3.0), torch.tensor([[IGNORE, 7]]))
+    small.update(torch.tensor(3.0), 2)
+    small.update(torch.tensor(3.0), 1)
     found = small.compute(SingleDeviceStrategy(torch.device("cpu")))
     assert found["loss"].item() == 2
     assert found["perplexity"].item() == pytest.approx(7.389056)

@@ -6,21 +6,25 @@ import pytest
 import torch
 
 from onion_lightning.errors import NonFiniteError, OnionError
-from onion_lightning.model.module import OnionModule
-from onion_lightning.model.optimizer_step import adamw_with_cosine, check_finite, gpu_stats, total_steps
+from onion_lightning.model.optimizer_step import (
+    MAX_SKIPPED,
+    HostCopy,
+    adamw_with_cosine,
+    check_finite,
+    gpu_stats,
+    total_steps,
+)
 
-FINITE, INFINITE = torch.tensor(1.0), torch.tensor(float("inf"))
+FINITE, INFINITE = 1.0, float("inf")
 
 
-def trainer(scale=None):
-    """Return what the code reads from a Trainer; with a scale, one that trains in fp16."""
-    scaler = None if scale is None else SimpleNamespace(get_scale=lambda: scale)
+def training(scaler=None, skipped_in_a_row=0):
+    """Return what the check reads from a module; with a scaler, one that trains in fp16."""
     data = SimpleNamespace(headlines_of=lambda epoch, step: [f"Row Of Epoch {epoch}, Step {step}"])
-    return SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler), datamodule=data, global_step=12)
-
-
-def training(scale=None):
-    return SimpleNamespace(trainer=trainer(scale), learning_rate=0.1, current_epoch=2, epoch_began=10)
+    plugin = SimpleNamespace(scaler=scaler)
+    trainer = SimpleNamespace(precision_plugin=plugin, datamodule=data, global_step=12)
+    position = {"current_epoch": 2, "epoch_began": 10, "attempted_steps": 12}
+    return SimpleNamespace(trainer=trainer, learning_rate=0.1, skipped_in_a_row=skipped_in_a_row, **position)
 
 
 def test_the_learning_rate_rises_linearly_to_its_peak_and_decays_to_zero():
@@ -53,7 +57,7 @@ def test_a_run_without_an_end_is_refused():
         total_steps(endless)
 
 
-@pytest.mark.parametrize(("loss", "norm"), [(FINITE, INFINITE), (INFINITE, FINITE), (FINITE * float("nan"), FINITE)])
+@pytest.mark.parametrize(("loss", "norm"), [(FINITE, INFINITE), (INFINITE, FINITE), (float("nan"), FINITE)])
 def test_a_value_that_is_not_finite_stops_training_with_the_step_and_its_rows(loss, norm):
     check_finite(training(), FINITE, FINITE)
     with pytest.raises(NonFiniteError, match=r"at optimizer step 13 \(epoch 2\).*Row Of Epoch 2, Step 2"):
@@ -61,18 +65,19 @@ def test_a_value_that_is_not_finite_stops_training_with_the_step_and_its_rows(lo
 
 
 def test_in_fp16_an_infinite_gradient_is_left_to_the_scaler_but_an_infinite_loss_is_not():
-    check_finite(training(scale=1024.0), FINITE, INFINITE)
+    check_finite(training(object()), FINITE, INFINITE)
     with pytest.raises(NonFiniteError):
-        check_finite(training(scale=1024.0), INFINITE, FINITE)
+        check_finite(training(object()), INFINITE, FINITE)
 
 
-@pytest.mark.parametrize(("before", "after", "steps"), [(1024.0, 512.0, 0), (1024.0, 1024.0, 1), (512.0, 1024.0, 1)])
-def test_the_schedule_is_not_stepped_where_the_scaler_skipped_the_optimizer_step(before, after, steps):
-    made, stepped = OnionModule(), []
-    made.scale_before = before
-    made.trainer = trainer(after)
-    made.lr_scheduler_step(SimpleNamespace(step=lambda: stepped.append(1)), None)
-    assert len(stepped) == steps
+def test_a_scaler_that_skips_every_step_stops_the_run():
+    check_finite(training(object(), skipped_in_a_row=MAX_SKIPPED - 1), FINITE, INFINITE)
+    with pytest.raises(NonFiniteError, match="gradient norm inf"):
+        check_finite(training(object(), skipped_in_a_row=MAX_SKIPPED), FINITE, INFINITE)
+
+
+def test_values_on_the_host_are_read_without_a_copy():
+    assert HostCopy(torch.tensor([1.5, float("inf")])).read() == [1.5, float("inf")]
 
 
 def test_there_are_no_gpu_statistics_on_the_cpu():

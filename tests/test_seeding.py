@@ -1,6 +1,6 @@
 """Derived seeds."""
 
-from onion_lightning.model.seeding import mix_seed
+from onion_lightning.seeding import mix_seed
 
 
 def test_seeds_differ_if_any_part_differs():
