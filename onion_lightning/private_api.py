@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "dataset_fingerprint",
     "drop_anonymous",
     "dump_checkpoint",
+    "ignore_in_ddp",
     "row_to_log",
     "run_validation",
     "starts_ranks_midway",
@@ -66,6 +68,11 @@ def uncount_optimizer_step(trainer: pl.Trainer) -> None:
     for result in epoch_loop._results.values():
         if result.meta.on_step and not result.meta.on_epoch:
             result.reset()  # otherwise the values of the step before would be logged again
+
+
+def ignore_in_ddp(module: torch.nn.Module, names: list[str]) -> None:
+    """Exclude parameters and buffers from DDP's broadcasts. Call this before DDP wraps the module."""
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 def run_validation(trainer: pl.Trainer) -> None:

@@ -1,0 +1,71 @@
+"""DDP sends adapters only, and ranks with different base weights are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from onion_lightning.errors import OnionError
+from onion_lightning.model.ranks import share_adapters_only, weight_sums
+from tests.conftest import module
+
+
+@pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_checksum_follows_every_byte_of_the_frozen_weights_and_no_adapter(tiny_base, load_in, precision):
+    made = module(tiny_base, precision, load_in=load_in)
+    before = weight_sums(made)
+    frozen = [p for p in made.parameters() if not p.requires_grad]
+    assert before.shape == (len(frozen),)
+    assert torch.equal(weight_sums(module(tiny_base, precision, load_in=load_in, seed=2)), before)
+    for number, weight in enumerate(frozen):
+        last = weight.data.flatten().view(torch.uint8)[-1:]
+        last += 1
+        assert (weight_sums(made) != before).nonzero().flatten().tolist() == [number]
+        last -= 1
+
+
+def test_odd_numbers_of_bytes_are_summed_too():
+    layer = torch.nn.Linear(3, 1, bias=False).requires_grad_(False)
+    layer.weight.data = torch.tensor([[1.0, 2.0, 3.0]])
+    other = torch.nn.Linear(3, 1, bias=False).requires_grad_(False)
+    other.weight.data = torch.tensor([[1.0, 2.0, 3.5]])
+    assert weight_sums(layer) != weight_sums(other)
+
+
+def test_a_single_process_compares_nothing(tiny_base):
+    share_adapters_only(module(tiny_base), "demo")
+
+
+def rank(number: int, folder: Path, base: Path) -> None:
+    """Join two ranks, wrap a module as Lightning does, and change a weight of rank 1 afterwards."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
+    made, sent = module(base), []
+    share_adapters_only(made, "demo")
+    original = dist._broadcast_coalesced
+    dist._broadcast_coalesced = lambda group, tensors, *more: sent.extend(tensors) or original(group, tensors, *more)
+    wrapped = DistributedDataParallel(made)
+    at_start = [list(tensor.shape) for tensor in sent]
+    wrapped.module.train()
+    wrapped(torch.ones(1, 3, dtype=torch.long))  # buffers would be sent at every forward pass
+    if number == 1:
+        made.language_model.model.norm.weight.data[0] += 1
+    with pytest.raises(OnionError) as refused:
+        share_adapters_only(made, "demo")
+    found = {"at_start": at_start, "later": len(sent) - len(at_start), "error": str(refused.value)}
+    (folder / f"{number}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+def test_ddp_sends_adapters_only_and_all_ranks_refuse_different_base_weights(tiny_base, tmp_path):
+    torch.multiprocessing.spawn(rank, (tmp_path, tiny_base), nprocs=2)
+    made = module(tiny_base)
+    trained = [list(p.shape) for p in made.parameters() if p.requires_grad]
+    for number in (0, 1):
+        found = json.loads((tmp_path / f"{number}.json").read_text())
+        assert found["at_start"] == trained
+        assert found["later"] == 0
+        assert found["error"].startswith("--model.base_model demo: rank 0 and rank 1 loaded different weights")
