@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.amp import GradScaler
 
 from onion_lightning.cli import trainer
@@ -21,23 +22,29 @@ WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
 
 
 class Built(Exception):
-    """Carries the Trainer out of the command line, before anything runs."""
+    """Carries the command line's objects out of it, before anything runs."""
 
 
 @pytest.fixture
-def loggers(flags, tmp_path):
-    """Returns the loggers that `--trainer.logger` leads to."""
+def built():
+    """Returns a function that builds what a command line describes, and returns the CLI before anything runs."""
 
     class Build(OnionCLI):
         def after_instantiate_classes(self):
-            raise Built(self.trainer)
+            raise Built(self)
 
-    def build(logger):
-        with StopSignals() as signals, pytest.raises(Built) as built:
-            Build(flags("fit", "--trainer.logger", json.dumps(logger)), signals)
-        return built.value.args[0].loggers
+    def build(*words):
+        with StopSignals() as signals, pytest.raises(Built) as found:
+            Build(list(words), signals)
+        return found.value.args[0]
 
     return build
+
+
+@pytest.fixture
+def loggers(built, flags):
+    """Returns the loggers that `--trainer.logger` leads to."""
+    return lambda logger: built(*flags("fit", "--trainer.logger", json.dumps(logger))).trainer.loggers
 
 
 def test_a_wandb_logger_is_replaced_by_the_careful_one_and_keeps_its_options(loggers, tmp_path):
@@ -136,3 +143,42 @@ def test_a_strategy_that_starts_ranks_midway_is_refused(name):
     made = pl.Trainer(accelerator="cpu", devices=2, strategy=name, logger=False)
     with pytest.raises(OnionError, match=f"--trainer.strategy {name}: is not supported"):
         trainer.check_strategy(made.strategy, name)
+
+
+@pytest.fixture
+def eight_gpus(monkeypatch):
+    """Makes torch and Lightning count eight GPUs with bfloat16, on a machine without one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr("lightning.fabric.accelerators.cuda.num_cuda_devices", lambda: 8)
+    monkeypatch.setattr(pl.accelerators.CUDAAccelerator, "is_available", lambda *args: True)
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "strategy", "load_in"),
+    [
+        ("gpu1", 1, SingleDeviceStrategy, "int8"),
+        ("qlora", 1, SingleDeviceStrategy, "nf4"),
+        ("ddp8", 8, DDPStrategy, "int8"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_every_gpu_config_is_built_up_to_the_device(
+    eight_gpus, built, tmp_path, config, devices, strategy, load_in, precision
+):
+    words = ["--config", f"configs/{config}.yaml", "--trainer.precision", precision, "--trainer.logger", "false"]
+    cli = built("fit", *words, "--checkpoint.dirpath", str(tmp_path / "run"))
+    found = cli.trainer
+    assert isinstance(found.accelerator, pl.accelerators.CUDAAccelerator)
+    assert type(found.strategy) is strategy
+    assert found.world_size == devices
+    assert found.strategy.root_device == torch.device("cuda", 0)
+    assert found.precision == precision
+    assert (found.precision_plugin.scaler is not None) == (precision == "16-mixed")
+    assert found.precision_plugin.device == "cuda"
+    assert found.gradient_clip_val == 1.0
+    assert found.num_sanity_val_steps == 2
+    assert (cli.model.load_in, cli.model.gradient_checkpointing) == (load_in, True)
+    assert cli.datamodule.global_batch_size == 64
+    assert cli.datamodule.batch_size * devices <= 64
