@@ -12,7 +12,7 @@ def is_rank_zero() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def tell(message: str) -> None:
-    """Print a message as it is, without markup or line breaks of its own, on rank 0 only."""
-    if is_rank_zero():
+def tell(message: str, on_every_rank: bool = False) -> None:
+    """Print a message as it is, without markup or line breaks of its own; on rank 0 only, unless any rank may be alone."""
+    if on_every_rank or is_rank_zero():
         Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)

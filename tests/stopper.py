@@ -112,3 +112,27 @@ class Overflow(pl.Callback):
             for parameter in pl_module.parameters():
                 if parameter.grad is not None:
                     parameter.grad.fill_(float("inf"))
+
+
+class RunOut(pl.Callback):
+    """Needs more memory than any machine has.
+
+    Args:
+        on: what runs out: gpu raises the error of CUDA's allocator, cpu asks the CPU's for too much.
+        rank: the rank that runs out.
+    """
+
+    def __init__(self, on: str, rank: int = 0) -> None:
+        self.on = on
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_rank != self.rank:
+            return
+        if self.on == "gpu":
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of ..."
+            )
+        torch.empty(10**15, dtype=torch.uint8)
+
+    on_predict_batch_start = on_train_batch_start

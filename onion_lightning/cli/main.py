@@ -12,6 +12,7 @@ from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import Interrupted, OnionError, sentence
 from onion_lightning.messages import is_rank_zero, tell
+from onion_lightning.planning.out_of_memory import OutOfMemory
 
 __all__ = ["main"]
 
@@ -30,6 +31,9 @@ def main(args: list[str] | None = None) -> int:
     try:
         with signals:
             OnionCLI([plain_json(word) for word in split_flags(args)], signals)
+    except OutOfMemory as error:
+        tell(f"error: {error}", on_every_rank=True)
+        return 1
     except OnionError as error:
         return fail(str(error), 1)
     except ArgumentError as error:

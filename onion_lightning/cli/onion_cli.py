@@ -33,6 +33,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
+from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.corpus_table import CorpusTable
 from onion_lightning.training.metrics_csv import MetricsCSV
@@ -50,22 +51,30 @@ class OnionCLI(LightningCLI):
     Args:
         args: the command line, without the program's name.
         signals: the signal handler that is installed.
+
+    Raises:
+        OnionError: bad input, or too little memory.
     """
 
     def __init__(self, args: list[str], signals: StopSignals) -> None:
         self.args = args
         self.signals = signals
         self.wandb_id: str | None = None
-        super().__init__(
-            OnionModule,
-            OnionDataModule,
-            trainer_class=OnionTrainer,
-            args=args,
-            seed_everything_default=42,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs=parser_settings(self.subcommands()),
-        )
+        try:
+            super().__init__(
+                OnionModule,
+                OnionDataModule,
+                trainer_class=OnionTrainer,
+                args=args,
+                seed_everything_default=42,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                parser_kwargs=parser_settings(self.subcommands()),
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise explain_out_of_memory(str(self.subcommand), self.options.as_dict(), error) from error
         self.finish_wandb()
 
     @staticmethod
