@@ -12,11 +12,13 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch.nn.attention import SDPBackend
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 __all__ = [
     "attached_trainer",
+    "attention_kernel",
     "attention_implementation",
     "cpu_has_bfloat16",
     "dataset_fingerprint",
@@ -98,6 +100,18 @@ def attention_implementation(model: PreTrainedModel) -> str:
     """Return the name of a model's attention implementation, to restore it later. Only the setter is public."""
     name: str = model.config._attn_implementation
     return name
+
+
+def attention_kernel(query: torch.Tensor, key: torch.Tensor) -> str:
+    """Return which kernel `scaled_dot_product_attention` chooses for causal attention: flash, efficient, cudnn or math.
+
+    Args:
+        query: (rows, heads, length, head size).
+        key: (rows, key-value heads, length, head size); the values have the same shape.
+    """
+    grouped = query.shape[1] != key.shape[1]
+    choice = torch._fused_sdp_choice(query, key, key, None, 0.0, True, enable_gqa=grouped)
+    return SDPBackend(choice).name.lower().removesuffix("_attention")
 
 
 def dataset_fingerprint(rows: datasets.Dataset) -> str:
