@@ -4,13 +4,14 @@ There are two exceptions. `cli/onion_cli.py` overrides `LightningCLI._parse_ckpt
 hyperparameters override explicit flags, and `training/resume.py` corrects positions in the `loops` of a checkpoint.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import datasets
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch.nn.attention import SDPBackend
 from torch.nn.parallel import DistributedDataParallel
@@ -18,13 +19,15 @@ from transformers import PreTrainedModel
 
 __all__ = [
     "attached_trainer",
-    "attention_kernel",
     "attention_implementation",
+    "attention_kernel",
     "cpu_has_bfloat16",
     "dataset_fingerprint",
     "drop_anonymous",
     "dump_checkpoint",
+    "forget_sigterm_broadcast",
     "ignore_in_ddp",
+    "process_group_timeout",
     "row_to_log",
     "run_validation",
     "starts_ranks_midway",
@@ -72,9 +75,23 @@ def uncount_optimizer_step(trainer: pl.Trainer) -> None:
             result.reset()  # otherwise the values of the step before would be logged again
 
 
+def forget_sigterm_broadcast(trainer: pl.Trainer) -> None:
+    """Keep Lightning from asking rank 0 before each micro-batch whether it received SIGTERM.
+
+    Each rank would wait twice for its GPU. This project's own handler is installed, and shares signals once a step.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
 def ignore_in_ddp(module: torch.nn.Module, names: list[str]) -> None:
     """Exclude parameters and buffers from DDP's broadcasts. Call this before DDP wraps the module."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+
+
+def process_group_timeout(strategy: DDPStrategy) -> timedelta | None:
+    """Return the time limit for each collective that a strategy was configured with."""
+    limit: timedelta | None = strategy._timeout
+    return limit
 
 
 def run_validation(trainer: pl.Trainer) -> None:

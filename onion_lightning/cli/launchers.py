@@ -11,6 +11,8 @@ from contextlib import suppress
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from onion_lightning.private_api import process_group_timeout
+
 __all__ = ["die_with_parent", "join_restarted_job", "started_by_lightning", "wait_for_parent"]
 
 
@@ -49,12 +51,15 @@ def join_restarted_job(strategy: Strategy) -> None:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1" or not isinstance(strategy, DDPStrategy):
         return
+    device = strategy.root_device
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     dist.init_process_group(
-        strategy.process_group_backend or dist.get_default_backend_for_device(strategy.root_device),
+        strategy.process_group_backend or dist.get_default_backend_for_device(device),
+        timeout=process_group_timeout(strategy),
         store=dist.PrefixStore(f"onion_lightning/{attempt}", store),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
+        device_id=device if device.type == "cuda" else None,
     )
     atexit.register(destroy_process_group)
 

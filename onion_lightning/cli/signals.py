@@ -7,8 +7,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 
 from onion_lightning.errors import Interrupted
+from onion_lightning.model.optimizer_step import HostCopy
+from onion_lightning.private_api import forget_sigterm_broadcast
 
 __all__ = ["GracefulStop", "StopSignals"]
 
@@ -60,19 +63,32 @@ class GracefulStop(pl.Callback):
 
     def __init__(self, signals: StopSignals) -> None:
         self.signals = signals
+        self.shared: HostCopy | None = None  # the highest number of a signal on any rank, as of the last optimizer step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install()
         self.signals.deferred = self.signals.training_began = True
+        forget_sigterm_broadcast(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.deferred = False
 
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Share the signals of all ranks, with the optimizer step: no rank waits for this until the next step begins."""
+        if trainer.world_size > 1:
+            received = torch.full((1,), float(self.signals.received or 0), device=trainer.strategy.root_device)
+            dist.all_reduce(received, op=dist.ReduceOp.MAX)
+            self.shared = HostCopy(received)
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx % trainer.accumulate_grad_batches == 0:  # the optimizer has stepped, and the step is logged
-            self.stop_if_any_rank_was_signaled(trainer)
+        if batch_idx % trainer.accumulate_grad_batches:  # otherwise the optimizer has stepped, and the step is logged
+            return
+        if trainer.world_size == 1:
+            self.stop(self.signals.received)
+        elif self.shared is not None:
+            self.stop(int(self.shared.read()[0]))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.signals.deferred:
@@ -86,7 +102,9 @@ class GracefulStop(pl.Callback):
 
     def stop_if_any_rank_was_signaled(self, trainer: pl.Trainer) -> None:
         received = torch.tensor(float(self.signals.received or 0), device=trainer.strategy.root_device)
-        signum = int(trainer.strategy.reduce(received, reduce_op="max"))
+        self.stop(int(trainer.strategy.reduce(received, reduce_op="max")))
+
+    def stop(self, signum: int | None) -> None:
         if signum:
             self.signals.deferred = False
             raise Interrupted(signum)

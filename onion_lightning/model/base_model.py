@@ -91,7 +91,8 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=dtype,
+            # The weights are quantized as they are in the file, so that they do not depend on the precision.
+            dtype=dtype if load_in == "none" else "auto",
             device_map={"": str(device)},
             quantization_config=quantization(load_in),
             use_safetensors=True,
@@ -104,6 +105,13 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
     except (OSError, ValueError) as error:
         raise unavailable(base_model, error) from error
     model.requires_grad_(False)
+    if device.type == "cuda":
+        # With a mask, cuDNN's attention returned NaN on H100 and B200 (pytorch#196678, unsloth#9848), and it compiles a plan
+        # for each new shape. torch would prefer it there.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
     freeze_quantized_layers(model, dtype)
     return model
 

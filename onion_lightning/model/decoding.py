@@ -174,7 +174,7 @@ def continue_prompts(
     inputs = left_pad(prompts, model.device)
     width = inputs["input_ids"].shape[1]
     eos = tokenizer.eos_token_id
-    with torch.inference_mode(), evaluation_mode(model):
+    with torch.inference_mode(), evaluation_mode(model), autocast_as_trained(model), sampling_allowed():
         output = model.generate(**inputs, **(decoding.options(width) | options), eos_token_id=eos, pad_token_id=0)
     new = output[:, width:].tolist()  # (headlines * candidates, new tokens)
     articles = [truncate_at_eos(ids, tokenizer) for ids in new]
@@ -200,6 +200,25 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def autocast_as_trained(model: PreTrainedModel) -> torch.autocast:
+    """Compute adapters in the dtype of the base model, inside a step of the Trainer and outside: articles are the same."""
+    dtype = model.dtype
+    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False)
+
+
+@contextlib.contextmanager
+def sampling_allowed() -> Iterator[None]:
+    """Let `--trainer.deterministic true` warn where it would raise: on CUDA, the `cumsum` of top-p sampling."""
+    strict = torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    if strict:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        if strict:
+            torch.use_deterministic_algorithms(True)
 
 
 def truncate_at_eos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Article:

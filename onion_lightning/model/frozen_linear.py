@@ -35,32 +35,32 @@ class FrozenProduct(torch.autograd.Function):
 class FrozenLinear(torch.nn.Linear):
     """A linear layer whose quantized weights are never trained. A subclass says how they are dequantized.
 
-    peft inserts its ordinary adapters, because this is a `torch.nn.Linear`, and leaves them in float32, because the dtype of
-    its weight is not a floating one.
+    peft inserts its ordinary adapters, because this is a `torch.nn.Linear`. It creates them in float32, because the dtype of
+    the weight is not a floating one; an attribute named `compute_dtype` would make it round them.
 
     Args:
         shape: of the dequantized weight, (out_features, in_features).
         weight: the quantized weight.
-        bias: (out_features,), in the compute dtype; or None.
-        compute_dtype: of the dequantized weight, the product and the output.
+        bias: (out_features,), in the output dtype; or None.
+        output_dtype: of the dequantized weight, the product and the output.
     """
 
     def __init__(
-        self, shape: torch.Size, weight: torch.Tensor, bias: torch.Tensor | None, compute_dtype: torch.dtype
+        self, shape: torch.Size, weight: torch.Tensor, bias: torch.Tensor | None, output_dtype: torch.dtype
     ) -> None:
         torch.nn.Module.__init__(self)  # that of Linear would allocate a weight
         self.out_features, self.in_features = shape
         self.weight = frozen(weight)
         self.register_parameter("bias", None if bias is None else frozen(bias))
-        self.compute_dtype = compute_dtype
+        self.output_dtype = output_dtype
 
     def dequantize(self) -> torch.Tensor:
-        """Return the weight in the compute dtype, (out_features, in_features)."""
+        """Return the weight in the output dtype, (out_features, in_features)."""
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (..., in_features) to (..., out_features), in the compute dtype."""
-        output: torch.Tensor = FrozenProduct.apply(x.to(self.compute_dtype), self)
+        """Map (..., in_features) to (..., out_features), in the output dtype."""
+        output: torch.Tensor = FrozenProduct.apply(x.to(self.output_dtype), self)
         return output
 
 
@@ -71,17 +71,17 @@ class Int8Linear(FrozenLinear):
         weight: int8, (out_features, in_features).
         row_maximum: largest absolute value of each row of the original weight, float32, (out_features,).
         bias: as for `FrozenLinear`.
-        compute_dtype: as for `FrozenLinear`.
+        output_dtype: as for `FrozenLinear`.
     """
 
     def __init__(
-        self, weight: torch.Tensor, row_maximum: torch.Tensor, bias: torch.Tensor | None, compute_dtype: torch.dtype
+        self, weight: torch.Tensor, row_maximum: torch.Tensor, bias: torch.Tensor | None, output_dtype: torch.dtype
     ) -> None:
-        super().__init__(weight.shape, weight, bias, compute_dtype)
+        super().__init__(weight.shape, weight, bias, output_dtype)
         self.scale = frozen(row_maximum.unsqueeze(1) * (1.0 / 127.0))  # (out_features, 1)
 
     def dequantize(self) -> torch.Tensor:
-        return self.weight.to(self.compute_dtype).mul_(self.scale)
+        return self.weight.to(self.output_dtype).mul_(self.scale)
 
 
 class Nf4Linear(FrozenLinear):
@@ -91,14 +91,14 @@ class Nf4Linear(FrozenLinear):
         weight: two 4-bit codes a byte, uint8, (out_features * in_features / 2, 1).
         quant_state: scales and codebook of bitsandbytes, on the device of the weight.
         bias: as for `FrozenLinear`.
-        compute_dtype: as for `FrozenLinear`.
+        output_dtype: as for `FrozenLinear`.
     """
 
     def __init__(
-        self, weight: torch.Tensor, quant_state: QuantState, bias: torch.Tensor | None, compute_dtype: torch.dtype
+        self, weight: torch.Tensor, quant_state: QuantState, bias: torch.Tensor | None, output_dtype: torch.dtype
     ) -> None:
-        super().__init__(quant_state.shape, weight, bias, compute_dtype)
-        quant_state.dtype = compute_dtype
+        super().__init__(quant_state.shape, weight, bias, output_dtype)
+        quant_state.dtype = output_dtype
         self.quant_state = quant_state
 
     def dequantize(self) -> torch.Tensor:
@@ -110,19 +110,19 @@ def frozen(tensor: torch.Tensor) -> torch.nn.Parameter:
     return torch.nn.Parameter(tensor, requires_grad=False)
 
 
-def freeze_quantized_layers(model: torch.nn.Module, compute_dtype: torch.dtype) -> None:
+def freeze_quantized_layers(model: torch.nn.Module, output_dtype: torch.dtype) -> None:
     """Replace the quantized layers of bitsandbytes in a model by those of this module, in place, without copying weights.
 
     Args:
         model: loaded through transformers, on its device.
-        compute_dtype: of the new layers.
+        output_dtype: of the new layers.
     """
     for name, layer in list(model.named_modules()):
         match layer:
             case Linear8bitLt():
-                new: FrozenLinear = Int8Linear(layer.weight.data, layer.weight.SCB, layer.bias, compute_dtype)
+                new: FrozenLinear = Int8Linear(layer.weight.data, layer.weight.SCB, layer.bias, output_dtype)
             case Linear4bit():
-                new = Nf4Linear(layer.weight.data, layer.weight.quant_state, layer.bias, compute_dtype)
+                new = Nf4Linear(layer.weight.data, layer.weight.quant_state, layer.bias, output_dtype)
             case _:
                 continue
         model.set_submodule(name, new)

@@ -106,3 +106,37 @@ def test_headlines_alone_are_enough_and_none_give_no_articles(tiny_base):
     [[article]] = write_articles(model, tokenizer, ["Egg Wins"], max_new_tokens=5)
     assert article.tokens <= 5
     assert write_articles(model, tokenizer, ["Egg Wins"], Decoding(), 0, max_new_tokens=5) == [[article]]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_articles_are_the_same_inside_and_outside_of_autocast(tiny_base, precision):
+    """Samples are written outside of it, `predict` inside."""
+    made = module(tiny_base, precision)
+    torch.manual_seed(0)
+    for name, parameter in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    seen = set()
+    for name, layer in made.named_modules():
+        if name.endswith("lora_A.default"):
+            layer.register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    outside = made.write(["Egg Wins"], seed=0)
+    with torch.autocast("cpu", made.language_model.dtype):
+        assert made.write(["Egg Wins"], seed=0) == outside
+    assert seen == {made.language_model.dtype}
+
+
+@pytest.mark.parametrize("mode", ["strict", "warn", "off"])
+def test_sampling_is_allowed_where_deterministic_algorithms_are_asked_for(tiny_base, monkeypatch, mode):
+    """Top-p sampling uses an operation that CUDA has no deterministic version of."""
+    made, during = module(tiny_base), []
+    torch.use_deterministic_algorithms(mode != "off", warn_only=mode == "warn")
+    generate = made.language_model.generate
+    query = torch.get_deterministic_debug_mode
+    monkeypatch.setattr(made.language_model, "generate", lambda **more: during.append(query()) or generate(**more))
+    try:
+        made.write(["Egg Wins"], seed=0, max_new_tokens=2)
+        assert during == [0 if mode == "off" else 1]
+        assert query() == {"strict": 2, "warn": 1, "off": 0}[mode]
+    finally:
+        torch.use_deterministic_algorithms(False)

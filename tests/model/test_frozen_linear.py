@@ -29,11 +29,28 @@ def test_a_quantized_model_has_only_frozen_layers_in_the_compute_dtype(tiny_base
     model = load_model(str(tiny_base), load_in, CPU, dtype)
     layers = [layer for layer in model.modules() if isinstance(layer, FrozenLinear)]
     assert len(layers) == 2 * 7
-    assert all(type(layer) is kind and layer.compute_dtype == dtype for layer in layers)
+    assert all(type(layer) is kind and layer.output_dtype == dtype for layer in layers)
     theirs = bitsandbytes.nn.Linear8bitLt | bitsandbytes.nn.Linear4bit
     assert not any(isinstance(layer, theirs) for layer in model.modules())
     assert not any(p.requires_grad for p in model.parameters())
     assert {p.dtype for name, p in model.named_parameters() if "norm" in name or "embed" in name} == {dtype}
+
+
+@QUANTIZED
+def test_quantized_weights_do_not_depend_on_the_precision(tiny_base, load_in, kind):
+    """Adapters that were trained in one precision would otherwise be used on another base in another precision."""
+    one, *others = (layer_of(tiny_base, load_in, dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16))
+    assert all(torch.equal(one.weight, other.weight) for other in others)
+    assert all(other.bias is None for other in others)
+
+
+@QUANTIZED
+def test_adapters_start_with_the_same_values_in_every_precision(tiny_base, load_in, kind):
+    one, *others = (
+        {name: p for name, p in module(tiny_base, precision, load_in=load_in).named_parameters() if p.requires_grad}
+        for precision in ("32-true", "bf16-mixed", "16-mixed")
+    )
+    assert all(torch.equal(other[name], value) for other in others for name, value in one.items())
 
 
 @DTYPES
