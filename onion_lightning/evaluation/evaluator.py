@@ -14,6 +14,7 @@ from onion_lightning.errors import NonFiniteError
 from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task
 from onion_lightning.model.decoding import Article, continue_prompts
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.ranks import exclude_frozen_weights
 from onion_lightning.seeding import mix_seed
 
 __all__ = ["RANKED_TOKENS", "Evaluator", "completion_losses"]
@@ -39,6 +40,7 @@ class Evaluator(pl.LightningModule):
 
     def configure_model(self) -> None:
         self.onion.configure_model()
+        exclude_frozen_weights(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.onion.on_load_checkpoint(checkpoint)
@@ -131,7 +133,7 @@ class Evaluator(pl.LightningModule):
 
 
 def completion_losses(
-    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    forward: Callable[[torch.Tensor], torch.Tensor],
     head: Callable[[torch.Tensor], torch.Tensor],
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
@@ -140,14 +142,14 @@ def completion_losses(
     """Return -log p in nats of each completion given its prompt, summed over its tokens in float64.
 
     Args:
-        forward: maps token ids and attention mask, both (rows, length), to hidden states (rows, length, hidden).
+        forward: maps token ids (rows, length), padded on the right, to hidden states (rows, length, hidden).
         head: maps hidden states (tokens, hidden) to logits (tokens, vocabulary).
         prompts: token ids.
         completions: token ids, one list per prompt.
         device: device of the model.
     """
-    ids, mask, scored = (tensor.to(device) for tensor in right_pad(prompts, completions))
-    hidden = forward(ids, mask)[:, :-1]  # (rows, length - 1, hidden)
+    ids, scored = (tensor.to(device) for tensor in right_pad(prompts, completions))
+    hidden = forward(ids)[:, :-1]  # (rows, length - 1, hidden)
     losses = torch.zeros(ids.shape, dtype=torch.float64, device=device)
     for row in range(len(ids)):  # the logits are by far the largest tensor: compute them for one row at a time
         targets = scored[row, 1:]
@@ -158,14 +160,13 @@ def completion_losses(
 
 def right_pad(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return token ids, attention mask and which tokens belong to a completion, all (rows, length)."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids, and which tokens belong to a completion, both (rows, length)."""
     width = max(len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True))
     ids = torch.zeros((len(prompts), width), dtype=torch.long)
-    mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    scored = torch.zeros_like(ids, dtype=torch.bool)
     for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         length = len(prompt) + len(completion)
         ids[row, :length] = torch.tensor([*prompt, *completion])
-        mask[row, :length] = 1
         scored[row, len(prompt) : length] = True
-    return ids, mask, scored
+    return ids, scored

@@ -37,7 +37,7 @@ from onion_lightning.model.optimizer_step import (
     sum_over_ranks,
     total_steps,
 )
-from onion_lightning.model.ranks import share_adapters_only
+from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weights
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer, uncount_optimizer_step
 from onion_lightning.seeding import mix_seed
@@ -118,7 +118,8 @@ class OnionModule(pl.LightningModule):
             self.load_base(torch.device("cpu"))
         else:
             self.load_base(trainer.strategy.root_device, trainer.precision)
-            share_adapters_only(self, self.base_model)
+            exclude_frozen_weights(self)
+            check_same_weights(self, self.base_model)
 
     def load_base(self, device: torch.device, precision: str | None = None) -> None:
         """Load the base model on a device and insert adapters. A second call does nothing.

@@ -6,26 +6,33 @@ import torch.distributed as dist
 from onion_lightning.errors import OnionError
 from onion_lightning.private_api import ignore_in_ddp
 
-__all__ = ["share_adapters_only", "weight_sums"]
+__all__ = ["check_same_weights", "exclude_frozen_weights", "weight_sums"]
 
 
-def share_adapters_only(module: torch.nn.Module, base_model: str) -> None:
-    """Keep DDP from broadcasting frozen weights and buffers, and check that all ranks have the same ones.
+def exclude_frozen_weights(module: torch.nn.Module) -> None:
+    """Keep DDP from broadcasting frozen weights and buffers: 7 GB to each rank for Llama-2 7B in 8 bit.
 
-    For Llama-2 7B in 8 bit, rank 0 would send 7 GB to each rank; instead, 8 bytes for each weight matrix are compared. DDP
-    still broadcasts the adapters. Does nothing outside DDP.
+    DDP still broadcasts the adapters when it starts, and their gradients at each step.
 
     Args:
-        module: with its base model and adapters, on the device of this rank.
+        module: that DDP will wrap, with its base model and adapters.
+    """
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    ignore_in_ddp(module, [*frozen, *(name for name, _ in module.named_buffers())])
+
+
+def check_same_weights(module: torch.nn.Module, base_model: str) -> None:
+    """Check that all ranks have the same frozen weights, by 8 bytes for each. Does nothing in a single process.
+
+    Args:
+        module: with its base model, on the device of this rank.
         base_model: for the error message.
 
     Raises:
-        OnionError: ranks have different base weights. All ranks raise it.
+        OnionError: they differ. All ranks raise it.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
-    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-    ignore_in_ddp(module, [*frozen, *(name for name, _ in module.named_buffers())])
     own = weight_sums(module)
     sums = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(sums, own)

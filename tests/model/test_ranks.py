@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.ranks import share_adapters_only, weight_sums
+from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weights, weight_sums
 from tests.conftest import module
 
 
@@ -37,14 +37,15 @@ def test_odd_numbers_of_bytes_are_summed_too():
 
 
 def test_a_single_process_compares_nothing(tiny_base):
-    share_adapters_only(module(tiny_base), "demo")
+    check_same_weights(module(tiny_base), "demo")
 
 
 def rank(number: int, folder: Path, base: Path) -> None:
     """Join two ranks, wrap a module as Lightning does, and change a weight of rank 1 afterwards."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
     made, sent = module(base), []
-    share_adapters_only(made, "demo")
+    exclude_frozen_weights(made)
+    check_same_weights(made, "demo")
     original = dist._broadcast_coalesced
     dist._broadcast_coalesced = lambda group, tensors, *more: sent.extend(tensors) or original(group, tensors, *more)
     wrapped = DistributedDataParallel(made)
@@ -54,7 +55,7 @@ def rank(number: int, folder: Path, base: Path) -> None:
     if number == 1:
         made.language_model.model.norm.weight.data[0] += 1
     with pytest.raises(OnionError) as refused:
-        share_adapters_only(made, "demo")
+        check_same_weights(made, "demo")
     found = {"at_start": at_start, "later": len(sent) - len(at_start), "error": str(refused.value)}
     (folder / f"{number}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
