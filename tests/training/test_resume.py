@@ -83,7 +83,7 @@ def test_the_next_epoch_begins_once_with_no_micro_batch(loops):
 def test_a_checkpoint_without_a_position_is_refused(run, refused, tmp_path):
     run("fit", "--trainer.max_steps", "1")
     checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
-    assert checkpoint["onion_lightning"].pop("position") == {"epoch": 0, "step": 1}
+    assert checkpoint["onion_lightning"].pop("position") == {"epoch": 0, "step": 1, "skipped_steps": 0}
     torch.save(checkpoint, tmp_path / "adapters.ckpt")
     assert refused("fit", "--ckpt_path", str(tmp_path / "adapters.ckpt")) == (
         "error: --ckpt_path: has adapters but no position in a run, so training cannot resume from it; give a checkpoint"
