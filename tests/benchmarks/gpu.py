@@ -32,24 +32,14 @@ from onion_lightning.data.collate import Batch
 from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, has_bfloat16
 from onion_lightning.model.module import OnionModule
 
+SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size"),
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)
 SHAPES = {
-    "tiny": {
-        "vocab_size": 600,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    },
-    "smollm2": {
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "tie_word_embeddings": True,
-    },
-    "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "tiny": (600, 64, 128, 2, 4, 4, False),
+    "smollm2": (49152, 576, 1536, 30, 9, 3, True),
+    "7b": (32000, 4096, 11008, 32, 32, 32, False),
 }
 WARMUP = 2
 EMPTY = "–"
@@ -84,13 +74,13 @@ def write_model(shape: str, folder: Path) -> None:
     save_tiny_base(folder)
     (folder / "model.safetensors").unlink()
     say(f"Writing random weights of the shape {shape} to {folder} ...")
-    config = LlamaConfig(**({"max_position_embeddings": 4096} | SHAPES[shape]))
+    config = LlamaConfig(**dict(zip(SIZES, SHAPES[shape], strict=True)), max_position_embeddings=4096)
     AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder)
 
 
-def load(base: Path, case: Case, device: torch.device, checkpointing: bool) -> OnionModule:
-    made = OnionModule(str(base), case.load_in, gradient_checkpointing=checkpointing, seed=0)
-    made.load_base(device, case.precision)
+def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
+    made = OnionModule(str(base), case.load_in, gradient_checkpointing=args.gradient_checkpointing, seed=0)
+    made.load_base(args.device, case.precision)
     return made
 
 
@@ -158,7 +148,7 @@ def measure_all(args: argparse.Namespace, base: Path, cases: list[Case]) -> dict
             if loaded != case[:2]:
                 del made
                 gc.collect()
-                made, loaded = load(base, case, args.device, args.gradient_checkpointing), case[:2]
+                made, loaded = load(base, case, args), case[:2]
             found[case].append(measure(made, case, args.rows, args.device, args.steps))
             say(f"round {number + 1} of {args.rounds}: {' '.join(map(str, case))}: {found[case][-1]}")
     return found

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.conftest import ROOT, curve
-from tests.gpu.conftest import CARD, cards
+from tests.gpu.conftest import CARD, GPU, cards
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 
 
 @pytest.mark.parametrize("config", ["gpu1", "qlora", "ddp8"])

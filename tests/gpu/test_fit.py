@@ -1,15 +1,17 @@
 """`fit` on the device: in 8, 4 and 16 bit, in each precision, after a validation, and after an overflow in float16."""
 
+import csv
 import math
 
 import pynvml
 import pytest
 import torch
 
-from tests.conftest import adapters, curve
-from tests.gpu.conftest import CARD, DETERMINISTIC, DEVICE, in_precision, needs_cuda
+from onion_lightning.model.base_model import best_precision
+from tests.conftest import adapters, curve, sample_rows
+from tests.gpu.conftest import CARD, DETERMINISTIC, DEVICE, GPU, in_precision, needs_cuda
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 FORMATS = pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
 
 
@@ -28,6 +30,21 @@ def test_fit_lowers_the_loss_and_moves_every_adapter_in_float32(run, tmp_path, l
     assert {value.dtype for value in trained.values()} == {torch.float32}
     assert all(value.abs().sum() > 0 for name, value in trained.items() if "lora_B" in name)  # it starts at zero
     assert all(value.isfinite().all() for value in trained.values())
+
+
+def test_fit_lowers_the_loss_of_the_pretrained_demo(run, demo, tmp_path):
+    """Every step sees the same eight rows."""
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["Title", "Content"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(sample_rows()[:8])
+    rows = ("--data.path", str(tmp_path / "rows.csv"), "--data.max_length", "96", "--data.val_fraction", "0")
+    few = ("--data.test_fraction", "0", "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "5")
+    learn = ("--model.learning_rate", "0.001", "--model.lora_dropout", "0")
+    run("fit", *CARD, *in_precision(best_precision(DEVICE)), "--model.base_model", demo, *rows, *few, *learn)
+    losses = list(curve(tmp_path / "run").values())
+    assert len(losses) == 5
+    assert losses[-1] < losses[0] - 0.1
 
 
 def driver_reports_utilization() -> bool:

@@ -7,9 +7,9 @@ import torch
 
 from onion_lightning.model.base_model import load_model
 from onion_lightning.model.frozen_linear import FrozenLinear, Nf4Linear
-from tests.gpu.conftest import DEVICE, batch_on, on_device
+from tests.gpu.conftest import DEVICE, GPU, batch_on, on_device
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 CPU = torch.device("cpu")
 QUANTIZED = pytest.mark.parametrize("load_in", ["int8", "nf4"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -17,9 +17,9 @@ from onion_lightning.attention.phrase_attention import attend
 from tests.attention.conftest import KEY, QUERY, TEXT
 from tests.conftest import curve
 from tests.evaluation.conftest import SMALL, UNCUT
-from tests.gpu.conftest import CARD, CPU, DEVICE, batch_on, in_precision, on_device
+from tests.gpu.conftest import CARD, CPU, DEVICE, GPU, batch_on, in_precision, on_device
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 FORMATS = pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
 EXACT, HALF = 1e-4, 5e-3
 PRECISIONS = pytest.mark.parametrize(("precision", "tolerance"), [("32-true", EXACT), ("16-mixed", HALF)])

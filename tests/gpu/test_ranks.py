@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.conftest import curve, ranks
-from tests.gpu.conftest import CARD, cards
+from tests.gpu.conftest import CARD, GPU, cards
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, curve, records
-from tests.gpu.conftest import CARD, DETERMINISTIC, in_precision
+from tests.gpu.conftest import CARD, DETERMINISTIC, GPU, in_precision
 from tests.test_fault import assert_same_end, steps_done, wait_for
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 
 
 def test_a_killed_run_resumes_and_ends_bit_for_bit_the_same(flags, shell, tmp_path):

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from tests.gpu.conftest import CARD, in_precision
+from tests.gpu.conftest import CARD, GPU, in_precision
 from tests.gpu.waits import CountWaits
 
-pytestmark = pytest.mark.gpu
+pytestmark = GPU
 WARMUP = 2  # the first steps create the state of the optimizer and the scaler
 
 
