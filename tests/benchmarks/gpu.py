@@ -1,0 +1,308 @@
+"""Measures training on a GPU: speed and memory in 8, 4 and 16 bit at two lengths, and how both scale over the GPUs here.
+
+    python tests/benchmarks/gpu.py
+    python tests/benchmarks/gpu.py --shape smollm2 --rows 4
+    python tests/benchmarks/gpu.py --shape tiny --device cpu
+
+Prints two Markdown tables. The weights are random, in the shape of Llama-2 7B by default, and are written once to --folder
+(13.5 GB). The first table times a step (forward, backward, optimizer) on rows that are all of one length, in rounds over all
+cases, and gives the median of the rounds. The second runs `fit` on 1, 2, 4 and 8 GPUs, as many as there are.
+"""
+
+import argparse
+import csv
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from onion_lightning.data.collate import Batch
+from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, has_bfloat16
+from onion_lightning.model.module import OnionModule
+
+SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size"),
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)
+SHAPES = {
+    "tiny": (600, 64, 128, 2, 4, 4, False),
+    "smollm2": (49152, 576, 1536, 30, 9, 3, True),
+    "7b": (32000, 4096, 11008, 32, 32, 32, False),
+}
+WARMUP = 2
+EMPTY = "–"
+
+
+class Case(NamedTuple):
+    load_in: LoadIn
+    precision: str
+    length: int
+
+
+class Figures(NamedTuple):
+    """What one round measured; memory in GB, 0 on the CPU."""
+
+    tokens_per_second: float
+    allocated: float
+    reserved: float
+
+
+# The model
+
+
+def write_model(shape: str, folder: Path) -> None:
+    """Save random weights of a shape in float16, with the tests' tokenizer of 600 pieces, unless they are there."""
+    if (folder / "config.json").exists():
+        return
+    threads = torch.get_num_threads()
+    from tests.conftest import save_tiny_base
+
+    torch.set_num_threads(threads)  # that module sets it to one
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tiny_base(folder)
+    (folder / "model.safetensors").unlink()
+    say(f"Writing random weights of the shape {shape} to {folder} ...")
+    config = LlamaConfig(**dict(zip(SIZES, SHAPES[shape], strict=True)), max_position_embeddings=4096)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder)
+
+
+def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
+    made = OnionModule(str(base), case.load_in, gradient_checkpointing=args.gradient_checkpointing, seed=0)
+    made.load_base(args.device, case.precision)
+    return made
+
+
+# One GPU
+
+
+def one_length(rows: int, length: int, device: torch.device) -> Batch:
+    """Return a micro-batch whose rows have no padding, and in which every token is supervised."""
+    ids = torch.randint(3, 600, (rows, length), device=device)
+    count = ids.numel()
+    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, supervised=count, tokens=count)
+
+
+def training_step(made: OnionModule, precision: str, batch: Batch) -> Callable[[], None]:
+    """Return a function that trains one step: forward, backward, optimizer, with a gradient scaler in 16-mixed."""
+    device, dtype = batch["input_ids"].device.type, compute_dtype(precision)
+    optimizer = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-4)
+    scaler = torch.amp.GradScaler(device, enabled=precision == "16-mixed")
+
+    def step() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            loss = made.loss_sum(batch) / batch["supervised"]
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    return step
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(made: OnionModule, case: Case, rows: int, device: torch.device, steps: int) -> Figures | None:
+    """Measure some steps after a warm-up; None if they do not fit into the memory."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        step = training_step(made, case.precision, one_length(rows, case.length, device))
+        for _ in range(WARMUP):
+            step()
+        wait_for(device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait_for(device)
+    except torch.OutOfMemoryError:
+        made.zero_grad()
+        return None
+    speed = steps * rows * case.length / (time.perf_counter() - began)
+    if device.type == "cpu":
+        return Figures(speed, 0, 0)
+    return Figures(speed, torch.cuda.max_memory_allocated(device) / 1e9, torch.cuda.max_memory_reserved(device) / 1e9)
+
+
+def measure_all(args: argparse.Namespace, base: Path, cases: list[Case]) -> dict[Case, list[Figures | None]]:
+    """Measure each case once a round. The model is loaded again where the weights or the precision differ."""
+    found: dict[Case, list[Figures | None]] = {case: [] for case in cases}
+    for number in range(args.rounds):
+        made, loaded = None, None
+        for case in cases:
+            if loaded != case[:2]:
+                del made
+                gc.collect()
+                made, loaded = load(base, case, args), case[:2]
+            found[case].append(measure(made, case, args.rows, args.device, args.steps))
+            say(f"round {number + 1} of {args.rounds}: {' '.join(map(str, case))}: {found[case][-1]}")
+    return found
+
+
+def first_table(args: argparse.Namespace, found: dict[Case, list[Figures | None]]) -> Iterator[str]:
+    yield "| card | torch | weights | precision | tokens per row | rows | tokens/s | allocated GB | reserved GB |"
+    yield "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    for case, rounds in found.items():
+        figures = [one for one in rounds if one is not None]
+        columns = [
+            card(args.device),
+            torch.__version__,
+            case.load_in,
+            case.precision,
+            f"{case.length:,}",
+            str(args.rows),
+        ]
+        if len(figures) < len(rounds):
+            columns += ["out of memory", EMPTY, EMPTY]
+        else:
+            columns.append(f"{statistics.median(one.tokens_per_second for one in figures):,.0f}")
+            columns += [gigabytes(max(values)) for values in list(zip(*figures, strict=True))[1:]]
+        yield f"| {' | '.join(columns)} |"
+
+
+# Several GPUs
+
+
+def write_corpus(file: Path, rows: int, words: int) -> None:
+    """Write rows of random words, each longer than the length that `fit` cuts them to."""
+    draw = torch.Generator().manual_seed(0)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["Title", "Content"])
+        for number in range(rows):
+            letters = torch.randint(97, 123, (words, 5), generator=draw).tolist()
+            writer.writerow([f"Headline {number}", " ".join(bytes(word).decode() for word in letters)])
+
+
+def fit_command(args: argparse.Namespace, base: Path, corpus: Path, run: Path, count: int) -> list[str]:
+    flags = {
+        "--model.base_model": base,
+        "--model.load_in": args.load_in[0],
+        "--model.gradient_checkpointing": str(args.gradient_checkpointing).lower(),
+        "--data.path": corpus,
+        "--data.max_length": args.lengths[0],
+        "--data.batch_size": args.rows,
+        "--data.global_batch_size": args.rows * count,
+        "--checkpoint.dirpath": run,
+        "--trainer.accelerator": "cpu" if args.device.type == "cpu" else "gpu",
+        "--trainer.devices": count,
+        "--trainer.strategy": "ddp" if count > 1 else "auto",
+        "--trainer.precision": args.precisions[0],
+        "--trainer.max_steps": WARMUP + args.steps * args.rounds,
+        "--trainer.limit_val_batches": 0,
+        "--trainer.log_every_n_steps": 1,
+        "--trainer.logger": "false",
+        "--trainer.enable_progress_bar": "false",
+    }
+    return [sys.executable, "-m", "onion_lightning", "fit", *(str(word) for pair in flags.items() for word in pair)]
+
+
+def fit(command: list[str], run: Path) -> tuple[float, list[dict[str, str]]]:
+    """Run `fit`; return the seconds until its first step was logged, and the rows of metrics.csv."""
+    began, log = time.monotonic(), run / "metrics.csv"
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        while process.poll() is None and not log.exists():
+            time.sleep(0.1)
+        started = time.monotonic() - began
+        if process.wait():
+            output.seek(0)
+            sys.exit(output.read())
+    with log.open(newline="") as stream:
+        return started, [row for row in csv.DictReader(stream) if row.get("tokens/s")]
+
+
+def second_table(args: argparse.Namespace, base: Path, folder: Path) -> Iterator[str]:
+    yield "| cards | tokens/s | per card | of one card's | reserved GB (rank 0) | seconds to the first step |"
+    yield "| ---: | ---: | ---: | ---: | ---: | ---: |"
+    corpus, alone = folder / "corpus.csv", 0.0
+    counts = [count for count in (1, 2, 4, 8) if count <= args.cards]
+    write_corpus(corpus, 2 * args.rows * counts[-1] * (WARMUP + args.steps * args.rounds), args.lengths[0])
+    for count in counts:
+        say(f"fit on {count} ...")
+        started, rows = fit(fit_command(args, base, corpus, folder / f"run{count}", count), folder / f"run{count}")
+        speed = statistics.median(float(row["tokens/s"]) for row in rows[WARMUP:])
+        alone = alone or speed
+        memory = gigabytes(max(float(row.get("gpu/memory_gb") or 0) for row in rows))
+        each, share = speed / count, speed / count / alone
+        yield f"| {count} | {speed:,.0f} | {each:,.0f} | {share:.0%} | {memory} | {started:.0f} |"
+
+
+# The command
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def card(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def gigabytes(value: float) -> str:
+    return f"{value:.1f}" if value else EMPTY
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="7b")
+    parser.add_argument("--device", type=torch.device, default="cuda")
+    parser.add_argument("--load_in", nargs="+", choices=("int8", "nf4", "none"), default=["int8", "nf4", "none"])
+    parser.add_argument("--precisions", nargs="+", help="default: all that the device has in hardware")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[256, 1024], help="tokens per row")
+    parser.add_argument("--rows", type=int, default=8, help="in a micro-batch")
+    parser.add_argument("--gradient_checkpointing", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps in a round")
+    parser.add_argument("--cards", type=int, help="most cards in the second table; default: all, or 2 ranks on the CPU")
+    parser.add_argument("--folder", type=Path, help="where the weights are kept; default: a temporary folder")
+    args = parser.parse_args()
+    cuda = args.device.type == "cuda"
+    if cuda and not torch.cuda.is_available():
+        parser.error("no GPU here; --shape tiny --device cpu tries the script")
+    if not cuda:  # one thread for each rank: the figures only show that the script works
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
+    args.precisions = args.precisions or precisions(args.device)
+    args.cards = args.cards or (torch.cuda.device_count() if cuda else 2)
+    return args
+
+
+def precisions(device: torch.device) -> list[str]:
+    if device.type == "cpu":
+        return [best_precision(device)]
+    return ["bf16-mixed", "16-mixed"] if has_bfloat16(device) else ["16-mixed"]
+
+
+def main() -> None:
+    args = arguments()
+    with tempfile.TemporaryDirectory() as temporary:
+        base = (args.folder or Path(temporary)) / f"random-{args.shape}"
+        write_model(args.shape, base)
+        pairs = [(load_in, precision) for load_in in args.load_in for precision in args.precisions]
+        cases = [Case(*pair, length) for pair in pairs for length in args.lengths]
+        checkpointing = "with" if args.gradient_checkpointing else "without"
+        print(f"Shape {args.shape}, {checkpointing} gradient checkpointing, CUDA {torch.version.cuda}\n")
+        print("\n".join(first_table(args, measure_all(args, base, cases))))
+        flags = f"{args.load_in[0]}, {args.precisions[0]}, {args.rows} rows of {args.lengths[0]} tokens on each card"
+        print(f"\n`fit` with DDP ({flags})\n")
+        print("\n".join(second_table(args, base, Path(temporary))))
+
+
+if __name__ == "__main__":
+    main()
