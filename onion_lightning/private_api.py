@@ -12,9 +12,13 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 __all__ = [
+    "FakeTensorMode",  # tensors without memory
+    "TorchDispatchMode",  # sees every operation; torch documents both classes, but their modules are private
     "attached_trainer",
     "attention_implementation",
     "cpu_has_bfloat16",

@@ -1,0 +1,201 @@
+"""Compares the predicted memory of training with the memory of a process that trains, for SmolLM2 and for Llama-2 7B's shape.
+
+    python tests/benchmarks/memory.py demo
+    python tests/benchmarks/memory.py 7b
+
+Each case runs in a process of its own, on the CPU. The 7B shape has random weights, 32 layers of their own: 6.5 GB in 8 bit.
+`weights` is the growth of the process while the model is loaded, `peak` that until the highest point of an optimizer step
+(VmHWM), and `tensors` the peak of all tensors that are alive in the same step, which leaves out what kernels allocate.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from onion_lightning.data.collate import Batch
+from onion_lightning.model.base_model import LoadIn, compute_dtype
+from onion_lightning.model.module import OnionModule
+from onion_lightning.planning.fake_model import quantize, tensors_of
+from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
+from onion_lightning.planning.memory import MemoryPlan, predict_memory
+from onion_lightning.planning.training_step import trace_optimizer
+from onion_lightning.pretrained.locate import load_config, load_tokenizer
+
+
+class Case(NamedTuple):
+    model: str
+    load_in: LoadIn
+    precision: str
+    checkpointing: bool
+    rows: int
+    length: int
+
+
+DEMO = [
+    Case("demo", load_in, "32-true", checkpointing, rows, length)
+    for load_in in ("int8", "nf4", "none")
+    for checkpointing in (False, True)
+    for rows, length in ((4, 384), (8, 512))
+] + [Case("demo shape", "int8", "bf16-mixed", checkpointing, 2, 128) for checkpointing in (False, True)]
+SEVEN_B = [
+    Case("7b", "int8", "32-true", True, 1, 256),
+    Case("7b", "int8", "32-true", False, 1, 256),
+    Case("7b", "nf4", "32-true", True, 1, 256),
+    Case("7b", "nf4", "32-true", False, 1, 256),
+    Case("7b", "int8", "32-true", True, 2, 512),
+    Case("7b", "int8", "32-true", False, 2, 512),
+]
+# Freed memory goes back to the system at once.
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_ARENA_MAX": "1"}
+ENVIRONMENT["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+def status(name: str) -> int:
+    """Return a line of this process's status in bytes: VmRSS is the current size, VmHWM the peak."""
+    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def config_of(case: Case) -> PretrainedConfig:
+    if case.model.startswith("demo"):
+        return load_config("demo")
+    return LlamaConfig(
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        max_position_embeddings=4096,
+        name_or_path="7B shape",
+    )
+
+
+def random_like(tensor: torch.Tensor) -> torch.Tensor:
+    made = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return made.normal_(0, 0.02) if tensor.is_floating_point() else made.random_(0, 100)
+
+
+def random_base(config: PretrainedConfig, load_in: LoadIn, dtype: torch.dtype) -> LlamaForCausalLM:
+    """Return a model with random weights, made layer by layer in their final format."""
+    with torch.device("meta"):
+        base = LlamaForCausalLM._from_config(config, dtype=dtype)
+        base.requires_grad_(False)
+        quantize(base, load_in, dtype)
+    for layer in base.modules():
+        for name, parameter in list(layer.named_parameters(recurse=False)):
+            setattr(layer, name, torch.nn.Parameter(random_like(parameter), requires_grad=False))
+        if hasattr(layer, "quant_state"):
+            for state in (layer.quant_state, layer.quant_state.state2):
+                state.absmax, state.code = random_like(state.absmax), random_like(state.code)
+            layer.quant_state.offset = random_like(layer.quant_state.offset)
+    base.model.rotary_emb = LlamaRotaryEmbedding(config)
+    base.tie_weights()
+    return base
+
+
+def load(case: Case) -> OnionModule:
+    module = OnionModule(case.model, case.load_in, gradient_checkpointing=case.checkpointing, seed=0)
+    if case.model == "demo":
+        module.load_base(torch.device("cpu"), case.precision)
+    else:
+        module.adapt(random_base(config_of(case), case.load_in, compute_dtype(case.precision)))
+    return module
+
+
+def train(module: OnionModule, case: Case) -> None:
+    """Run the forward and backward pass of a micro-batch that is full, but for one padded token."""
+    ids = torch.randint(5, 30000, (case.rows, case.length))
+    mask = torch.ones_like(ids)
+    mask[0, -1] = 0
+    dtype = compute_dtype(case.precision)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        loss = module.loss_sum(Batch(input_ids=ids, attention_mask=mask, labels=ids, supervised=1, tokens=1))
+    loss.backward()
+
+
+def warm_up(case: Case) -> PreTrainedTokenizerBase:
+    """Load the tokenizer and train a tiny model, so that what libraries keep for themselves is there before the baseline."""
+    config = LlamaConfig(vocab_size=30000, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+    module = OnionModule("tiny", case.load_in, gradient_checkpointing=case.checkpointing, seed=0)
+    module.adapt(random_base(config, case.load_in, compute_dtype(case.precision)))
+    train(module, case._replace(rows=1, length=8))
+    return load_tokenizer("demo")
+
+
+def measure(case: Case) -> dict[str, int]:
+    """Load, train and measure in this process."""
+    tokenizer = warm_up(case)
+    before = status("VmRSS")
+    module = load(case)
+    loaded = status("VmRSS")
+    state, _ = trace_optimizer(module, "cpu")
+    existing = [one for layer in module.modules() for one in tensors_of(layer)]
+    existing += [one.grad for one in module.parameters() if one.grad is not None] + state
+    del tokenizer
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    with LiveMemory() as memory:
+        train(module, case)
+    return {
+        "weights": loaded - before,
+        "peak": status("VmHWM") - before,
+        "tensors": storage_bytes(existing) + memory.peak,
+    }
+
+
+def predict(case: Case) -> MemoryPlan:
+    return predict_memory(
+        config_of(case),
+        load_in=case.load_in,
+        precision=case.precision,
+        lora_rank=8,
+        target_modules=["q_proj", "v_proj"],
+        gradient_checkpointing=case.checkpointing,
+        rows=case.rows,
+        length=case.length,
+        device_type="cpu",
+    )
+
+
+def in_a_process(number: int, cases: str) -> dict[str, int]:
+    command = [sys.executable, __file__, cases, "--measure", str(number)]
+    done = subprocess.run(command, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def row(case: Case, plan: MemoryPlan, measured: dict[str, int]) -> str:
+    predicted = {"weights": plan.weights + plan.adapters, "peak": plan.total}
+    cells = [
+        f"{predicted[name] / 1e9:.2f} | {measured[name] / 1e9:.2f} | {predicted[name] / measured[name] - 1:+.1%}"
+        for name in predicted
+    ]
+    shape = f"{case.rows} × {case.length}"
+    start = f"{case.load_in} | {case.precision} | {'yes' if case.checkpointing else 'no'} | {shape}"
+    return f"| {start} | {' | '.join(cells)} | {measured['tensors'] / 1e9:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=["demo", "7b"])
+    parser.add_argument("--measure", type=int, help="used by the script itself: measure one case in this process")
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the cases to run; by default, all")
+    options = parser.parse_args()
+    cases = DEMO if options.model == "demo" else SEVEN_B
+    if options.measure is not None:
+        print(json.dumps(measure(cases[options.measure])))
+        return
+    for number in range(len(cases)) if options.only is None else options.only:
+        print(row(cases[number], predict(cases[number]), in_a_process(number, options.model)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
