@@ -1,4 +1,4 @@
-"""Builds the model of a training run on fake tensors: shapes, dtypes and modules are the real ones, and nothing is allocated."""
+"""Builds the model of a training run on fake tensors, which have a shape and a dtype but no memory."""
 
 import copy
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from onion_lightning.errors import OnionError, shorten
 from onion_lightning.model.base_model import LoadIn
-from onion_lightning.model.frozen_linear import FrozenLinear, Int8Linear, Nf4Linear
+from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule
 from onion_lightning.private_api import FakeTensorMode
 
@@ -32,7 +32,7 @@ def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.d
         base = fake_causal_model(module.base_model, config, dtype)
         base.requires_grad_(False)
         quantize(base, module.load_in, dtype)
-    # peft moves each adapter with `Module.to`, which fails on fake tensors (pytorch#165387), but leaves the meta device alone.
+    # peft moves each adapter with `Module.to`, which fails on fake tensors (pytorch#165387), but not from the meta device.
     with torch.device("meta"):
         module.adapt(base)
     with fake:
@@ -43,11 +43,11 @@ def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.d
 
 
 def fake_causal_model(name: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    try:
+    try:  # a copy, because the model sets the config's dtype
         return AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
     except ValueError as error:
         raise OnionError(
-            f"--model.base_model {name}: is not a causal language model ({shorten(error)}); choose one, such as a Llama model."
+            f"--model.base_model {name}: is not a causal language model ({shorten(error)}); choose another."
         ) from error
 
 

@@ -19,7 +19,9 @@ from onion_lightning.private_api import FakeTensorMode
 
 __all__ = ["CUDA_CONTEXT", "MemoryPlan", "predict_memory"]
 
-CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS on a GPU: an assumption, it varies with the card
+CUDA_CONTEXT = (
+    500_000_000  # bytes of the driver, the kernels and cuBLAS on a GPU: an assumption, it varies with the card
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,17 @@ class MemoryPlan:
     def total(self) -> int:
         """The peak. Logits and workspace are not needed at the same time, nor are activations and the optimizer step."""
         return self.constant + max(self.activations + max(self.logits, self.workspace), self.step)
+
+    def parts(self) -> dict[str, int]:
+        """Return the parts and the peak in bytes, by a name to print."""
+        return {
+            "weights": self.weights,
+            "adapters, gradients, optimizer": self.constant - self.weights,
+            "activations": self.activations,
+            "logits": self.logits,
+            "workspace": self.workspace,
+            "peak": self.total,
+        }
 
     def fits(self, available: int, spare: float = 0.1) -> bool:
         """Return whether the peak and a CUDA context fit, with a share to spare for fragmentation.

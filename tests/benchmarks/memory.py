@@ -14,11 +14,13 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from config_memory import llama_2_7b
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from onion_lightning.data.collate import Batch
@@ -29,6 +31,7 @@ from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 from onion_lightning.planning.memory import MemoryPlan, predict_memory
 from onion_lightning.planning.training_step import trace_optimizer
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
+from onion_lightning.private_api import TorchDispatchMode
 
 
 class Case(NamedTuple):
@@ -38,6 +41,16 @@ class Case(NamedTuple):
     checkpointing: bool
     rows: int
     length: int
+    products: bool = True  # whether matrix products are computed, or their results only allocated and filled
+
+
+class FilledProducts(TorchDispatchMode):
+    """Fills the results of matrix products with a constant: the same memory in a hundredth of the time."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.mm.default:
+            return torch.full((args[0].shape[0], args[1].shape[1]), 0.01, dtype=args[0].dtype)
+        return func(*args, **(kwargs or {}))
 
 
 DEMO = [
@@ -49,10 +62,11 @@ DEMO = [
 SEVEN_B = [
     Case("7b", "int8", "32-true", True, 1, 256),
     Case("7b", "int8", "32-true", False, 1, 256),
-    Case("7b", "nf4", "32-true", True, 1, 256),
-    Case("7b", "nf4", "32-true", False, 1, 256),
-    Case("7b", "int8", "32-true", True, 2, 512),
-    Case("7b", "int8", "32-true", False, 2, 512),
+    Case("7b", "int8", "32-true", True, 1, 256, products=False),
+    Case("7b", "int8", "32-true", False, 1, 256, products=False),
+    Case("7b", "int8", "32-true", True, 2, 512, products=False),
+    Case("7b", "nf4", "32-true", True, 2, 512, products=False),
+    Case("7b", "nf4", "32-true", False, 1, 512, products=False),
 ]
 # Freed memory goes back to the system at once.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_ARENA_MAX": "1"}
@@ -69,15 +83,7 @@ def status(name: str) -> int:
 def config_of(case: Case) -> PretrainedConfig:
     if case.model.startswith("demo"):
         return load_config("demo")
-    return LlamaConfig(
-        vocab_size=32000,
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        max_position_embeddings=4096,
-        name_or_path="7B shape",
-    )
+    return llama_2_7b()
 
 
 def random_like(tensor: torch.Tensor) -> torch.Tensor:
@@ -85,10 +91,10 @@ def random_like(tensor: torch.Tensor) -> torch.Tensor:
     return made.normal_(0, 0.02) if tensor.is_floating_point() else made.random_(0, 100)
 
 
-def random_base(config: PretrainedConfig, load_in: LoadIn, dtype: torch.dtype) -> LlamaForCausalLM:
+def random_base(config: PretrainedConfig, load_in: LoadIn, dtype: torch.dtype) -> PreTrainedModel:
     """Return a model with random weights, made layer by layer in their final format."""
     with torch.device("meta"):
-        base = LlamaForCausalLM._from_config(config, dtype=dtype)
+        base = AutoModelForCausalLM.from_config(config, dtype=dtype)
         base.requires_grad_(False)
         quantize(base, load_in, dtype)
     for layer in base.modules():
@@ -125,7 +131,9 @@ def train(module: OnionModule, case: Case) -> None:
 
 def warm_up(case: Case) -> PreTrainedTokenizerBase:
     """Load the tokenizer and train a tiny model, so that what libraries keep for themselves is there before the baseline."""
-    config = LlamaConfig(vocab_size=30000, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+    config = LlamaConfig(
+        vocab_size=30000, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+    )
     module = OnionModule("tiny", case.load_in, gradient_checkpointing=case.checkpointing, seed=0)
     module.adapt(random_base(config, case.load_in, compute_dtype(case.precision)))
     train(module, case._replace(rows=1, length=8))
@@ -143,7 +151,7 @@ def measure(case: Case) -> dict[str, int]:
     existing += [one.grad for one in module.parameters() if one.grad is not None] + state
     del tokenizer
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    with LiveMemory() as memory:
+    with LiveMemory() as memory, nullcontext() if case.products else FilledProducts():
         train(module, case)
     return {
         "weights": loaded - before,
@@ -180,6 +188,7 @@ def row(case: Case, plan: MemoryPlan, measured: dict[str, int]) -> str:
     ]
     shape = f"{case.rows} × {case.length}"
     start = f"{case.load_in} | {case.precision} | {'yes' if case.checkpointing else 'no'} | {shape}"
+    start += "" if case.products else " (filled)"
     return f"| {start} | {' | '.join(cells)} | {measured['tensors'] / 1e9:.2f} |"
 
 
