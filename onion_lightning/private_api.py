@@ -13,11 +13,15 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 __all__ = [
+    "FakeTensorMode",  # tensors without memory
+    "TorchDispatchMode",  # sees every operation; torch documents both classes, but their modules are private
     "attached_trainer",
     "attention_implementation",
     "attention_kernel",

@@ -130,6 +130,29 @@ def test_bfloat16_is_recognized_by_the_cpu_flags():
     assert private_api.cpu_has_bfloat16() == ("avx512_bf16" in flags or "amx_tile" in flags)
 
 
+def test_fake_tensors_have_a_shape_and_a_dtype_and_no_memory():
+    with private_api.FakeTensorMode():
+        weight = torch.empty(10**9, 1000, dtype=torch.float16)
+        assert (weight @ weight[:3].T).shape == (10**9, 3)
+    assert weight.untyped_storage().nbytes() == 2 * 10**12
+    assert weight.device.type == "cpu"
+
+
+def test_a_dispatch_mode_sees_the_operations_of_the_backward_pass():
+    seen = []
+
+    class Note(private_api.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.ones(3, requires_grad=True)
+    with Note():
+        x.exp().sum().backward()
+    assert torch.ops.aten.exp.default in seen
+    assert torch.ops.aten.mul.Tensor in seen  # the gradient of exp
+
+
 class Sized(pl.LightningModule):
     def __init__(self, width: int = 1) -> None:
         super().__init__()
@@ -169,6 +192,7 @@ def private_uses(file: Path) -> list[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             found += [alias.name for alias in node.names if alias.name.startswith("_")]
+            found += [node.module for part in (node.module or "").split(".") if part.startswith("_")]
         elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
             own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             found += [] if own or node.attr in allowed else [node.attr]

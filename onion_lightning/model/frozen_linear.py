@@ -89,7 +89,7 @@ class Nf4Linear(FrozenLinear):
 
     Args:
         weight: two 4-bit codes a byte, uint8, (out_features * in_features / 2, 1).
-        quant_state: scales and codebook of bitsandbytes, on the device of the weight.
+        quant_state: scales and codebook of bitsandbytes; its tensors become parameters, which move with the layer.
         bias: as for `FrozenLinear`.
         output_dtype: as for `FrozenLinear`.
     """
@@ -98,11 +98,29 @@ class Nf4Linear(FrozenLinear):
         self, weight: torch.Tensor, quant_state: QuantState, bias: torch.Tensor | None, output_dtype: torch.dtype
     ) -> None:
         super().__init__(quant_state.shape, weight, bias, output_dtype)
-        quant_state.dtype = output_dtype
-        self.quant_state = quant_state
+        nested = quant_state.state2
+        self.absmax = frozen(quant_state.absmax)  # uint8, (blocks,)
+        self.code = frozen(quant_state.code)  # float32, (16,)
+        self.offset = frozen(quant_state.offset)  # float32, ()
+        self.nested_absmax = frozen(nested.absmax)  # float32, (blocks / 256,)
+        self.nested_code = frozen(nested.code)  # float32, (256,)
+
+    def quant_state(self) -> QuantState:
+        """Return the scales and codebook in the form that bitsandbytes takes."""
+        nested = QuantState(self.nested_absmax, code=self.nested_code, blocksize=256, dtype=torch.float32)
+        return QuantState(
+            self.absmax,
+            torch.Size((self.out_features, self.in_features)),
+            self.code,
+            blocksize=64,
+            quant_type="nf4",
+            dtype=self.output_dtype,
+            offset=self.offset,
+            state2=nested,
+        )
 
     def dequantize(self) -> torch.Tensor:
-        weight: torch.Tensor = dequantize_4bit(self.weight, self.quant_state)
+        weight: torch.Tensor = dequantize_4bit(self.weight, self.quant_state())
         return weight
 
 

@@ -135,7 +135,15 @@ class OnionModule(pl.LightningModule):
             return
         self.tokenizer = load_tokenizer(self.base_model)
         dtype = compute_dtype(precision or best_precision(device))
-        base = load_model(self.base_model, self.load_in, device, dtype)
+        self.adapt(load_model(self.base_model, self.load_in, device, dtype))
+        adapted = f"LoRA rank {self.lora_rank} on {', '.join(self.target_modules)}"
+        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        log.info(
+            f"Loaded {self.base_model} (load_in {self.load_in}) with {adapted}: {trainable:,} trainable parameters."
+        )
+
+    def adapt(self, base: PreTrainedModel) -> None:
+        """Insert adapters into a frozen base model, and prepare it for training."""
         self.architecture = architecture(base.config)
         torch.manual_seed(mix_seed(self.seed))
         self.model = insert_adapters(
@@ -145,11 +153,6 @@ class OnionModule(pl.LightningModule):
             base.enable_input_require_grads()  # the base is frozen: otherwise no gradient would reach the adapters
             base.activation_checkpointing_enable({"use_reentrant": False})
         self.train()
-        adapted = f"LoRA rank {self.lora_rank} on {', '.join(self.target_modules)}"
-        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        log.info(
-            f"Loaded {self.base_model} (load_in {self.load_in}) with {adapted}: {trainable:,} trainable parameters."
-        )
 
     def cpu(self) -> "OnionModule":
         """Do nothing: Lightning calls this at the end of a run, and it would copy 7 GB per rank into host memory."""

@@ -90,8 +90,9 @@ def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
 def one_length(rows: int, length: int, device: torch.device) -> Batch:
     """Return a micro-batch whose rows have no padding, and in which every token is supervised."""
     ids = torch.randint(3, 600, (rows, length), device=device)
-    count = ids.numel()
-    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, supervised=count, tokens=count)
+    count = rows * (length - 1)
+    targets, predictors = ids.flatten()[:count], torch.arange(count, device=device)
+    return Batch(input_ids=ids, targets=targets, predictors=predictors, supervised=count, tokens=ids.numel())
 
 
 def training_step(made: OnionModule, precision: str, batch: Batch) -> Callable[[], None]:

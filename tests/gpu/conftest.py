@@ -92,5 +92,5 @@ def on_device(base: str, precision: str = "32-true", device: torch.device = DEVI
 def batch_on(made: OnionModule, device: torch.device) -> Batch:
     """Return the micro-batch of two rows that other tests use, on a device."""
     rows = batch(made)
-    tensors = {name: rows[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
+    tensors = {name: rows[name].to(device) for name in ("input_ids", "targets", "predictors")}
     return Batch(**(rows | tensors))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from onion_lightning.model.base_model import load_model
-from onion_lightning.model.frozen_linear import FrozenLinear, Nf4Linear
+from onion_lightning.model.frozen_linear import FrozenLinear
 from tests.gpu.conftest import DEVICE, GPU, batch_on, on_device
 
 pytestmark = GPU
@@ -19,20 +19,12 @@ def layer_of(base, load_in: str, device: torch.device, dtype: torch.dtype = torc
     return load_model(str(base), load_in, device, dtype).model.layers[0].mlp.up_proj
 
 
-def copied(layer: FrozenLinear) -> FrozenLinear:
-    """Return a copy of a layer on the device, with the same codes and scales."""
-    other = copy.deepcopy(layer).to(DEVICE)
-    if isinstance(other, Nf4Linear):
-        other.quant_state.to(DEVICE)
-    return other
-
-
 @QUANTIZED
 @DTYPES
 def test_the_same_codes_and_scales_give_the_same_weights_and_gradients(tiny_base, load_in, dtype):
     """A weight is one or two products, each rounded once: the last bit may differ. A gradient is a sum of 128 of them."""
     layer = layer_of(tiny_base, load_in, CPU, dtype)
-    there = copied(layer)
+    there = copy.deepcopy(layer).to(DEVICE)
     last_bit = torch.finfo(dtype).eps
     torch.testing.assert_close(there.dequantize().cpu(), layer.dequantize(), rtol=last_bit, atol=0)
     torch.manual_seed(0)

@@ -1,0 +1,170 @@
+"""Predicts the memory of a training run from the base model's config and the flags. No weights are read.
+
+The real module is built on fake tensors, and its training step runs on them: there is no formula to keep up to date.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PretrainedConfig
+
+from onion_lightning.errors import OnionError, shorten
+from onion_lightning.model.base_model import LoadIn, compute_dtype
+from onion_lightning.model.module import OnionModule
+from onion_lightning.planning.fake_model import frozen_linear_layers, load_fake_base, tensors_of
+from onion_lightning.planning.live_memory import storage_bytes
+from onion_lightning.planning.training_step import DeviceType, StepMemory, trace_optimizer, trace_step
+from onion_lightning.private_api import FakeTensorMode
+
+__all__ = ["CUDA_CONTEXT", "MemoryPlan", "predict_memory"]
+
+CUDA_CONTEXT = (
+    500_000_000  # bytes of the driver, the kernels and cuBLAS on a GPU: an assumption, it varies with the card
+)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The memory of a training run on one device, in bytes.
+
+    Attributes:
+        linear: frozen linear layers, quantized or not.
+        embeddings: embeddings, output layer, norms and other frozen tensors.
+        adapters: LoRA weights.
+        gradients: of the adapters.
+        buckets: a second copy of the gradients, which DDP communicates; 0 on one rank.
+        optimizer: state of AdamW.
+        activations: what the decoder keeps from the forward pass for the backward pass.
+        logits: logits and loss: their largest addition to the activations.
+        workspace: dequantized weights, temporary and recomputed tensors: their largest addition to the activations, in
+            the decoder.
+        step: temporary tensors of the optimizer step, when there are no activations.
+    """
+
+    linear: int
+    embeddings: int
+    adapters: int
+    gradients: int
+    buckets: int
+    optimizer: int
+    activations: int
+    logits: int
+    workspace: int
+    step: int
+
+    @property
+    def weights(self) -> int:
+        """Base weights: what is there after loading, without adapters."""
+        return self.linear + self.embeddings
+
+    @property
+    def constant(self) -> int:
+        """What exists throughout training."""
+        return self.weights + self.adapters + self.gradients + self.buckets + self.optimizer
+
+    @property
+    def total(self) -> int:
+        """The peak. Logits and workspace are not needed at the same time, nor are activations and the optimizer step."""
+        return self.constant + max(self.activations + max(self.logits, self.workspace), self.step)
+
+    def parts(self) -> dict[str, int]:
+        """Return the parts and the peak in bytes, by a name to print."""
+        return {
+            "weights": self.weights,
+            "adapters, gradients, optimizer": self.constant - self.weights,
+            "activations": self.activations,
+            "logits": self.logits,
+            "workspace": self.workspace,
+            "peak": self.total,
+        }
+
+    def fits(self, available: int, spare: float = 0.1) -> bool:
+        """Return whether the peak and a CUDA context fit, with a share to spare for fragmentation.
+
+        Args:
+            available: memory of the card in bytes.
+            spare: fraction of it that must stay free.
+        """
+        return self.total + CUDA_CONTEXT <= (1 - spare) * available
+
+
+def predict_memory(
+    config: PretrainedConfig,
+    *,
+    load_in: LoadIn,
+    precision: str,
+    lora_rank: int,
+    target_modules: Sequence[str],
+    gradient_checkpointing: bool,
+    rows: int,
+    length: int,
+    lora_dropout: float = 0.05,
+    ranks: int = 1,
+    device_type: DeviceType = "cuda",
+) -> MemoryPlan:
+    """Predict the peak memory of a training run on one device, from the second micro-batch on.
+
+    Takes a few seconds for Llama-2 7B, allocates nothing to speak of, and leaves the random state as it was.
+
+    Args:
+        config: of the base model, see `load_config`.
+        load_in: as --model.load_in.
+        precision: as --trainer.precision.
+        lora_rank: as --model.lora_rank.
+        target_modules: as --model.target_modules.
+        gradient_checkpointing: as --model.gradient_checkpointing.
+        rows: in a micro-batch, --data.batch_size.
+        length: of every row in tokens, all of them supervised; at most --data.max_length.
+        lora_dropout: as --model.lora_dropout.
+        ranks: more than one adds the buckets of DDP.
+        device_type: cuda or cpu, which differ in dropout and in the optimizer step.
+
+    Raises:
+        OnionError: a flag is out of range, the model has no such layers, or its training step cannot be traced.
+    """
+    dtype, fake = compute_dtype(precision), FakeTensorMode()
+    module = OnionModule(
+        config.name_or_path or config.model_type,
+        load_in,
+        lora_rank,
+        lora_dropout=lora_dropout,
+        target_modules=list(target_modules),
+        gradient_checkpointing=gradient_checkpointing,
+        seed=0,
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            load_fake_base(module, config, dtype, fake)
+            with fake:
+                state, step = trace_optimizer(module, device_type)
+                traced = trace_step(module, rows, length, dtype, device_type)
+    except RuntimeError as error:
+        raise OnionError(
+            f"--model.base_model {module.base_model}: the memory of its training step cannot be predicted"
+            f" ({shorten(error)}); measure a step instead."
+        ) from error
+    return make_plan(module, state, step, traced, ranks)
+
+
+def make_plan(
+    module: OnionModule, state: Sequence[torch.Tensor], step: int, traced: StepMemory, ranks: int
+) -> MemoryPlan:
+    """Add up the tensors of a module with gradients, and what was traced."""
+    linear = [one for layer in frozen_linear_layers(module.language_model) for one in tensors_of(layer)]
+    frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
+    trained = [one for one in module.parameters() if one.requires_grad]
+    known = {id(one) for one in linear}
+    gradients = storage_bytes(one.grad for one in trained if one.grad is not None)
+    return MemoryPlan(
+        linear=storage_bytes(linear),
+        embeddings=storage_bytes(one for one in frozen if id(one) not in known),
+        adapters=storage_bytes(trained),
+        gradients=gradients,
+        buckets=gradients if ranks > 1 else 0,
+        optimizer=storage_bytes(state),
+        activations=traced.activations,
+        logits=traced.loss,
+        workspace=traced.layers,
+        step=step,
+    )

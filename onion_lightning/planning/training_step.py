@@ -1,0 +1,106 @@
+"""Traces a training step on fake tensors, with the code that trains, and records its memory phase by phase."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from onion_lightning.data.collate import Batch
+from onion_lightning.model.module import OnionModule
+from onion_lightning.model.optimizer_step import adamw_with_cosine
+from onion_lightning.planning.live_memory import LiveMemory
+
+__all__ = ["DeviceType", "StepMemory", "trace_optimizer", "trace_step"]
+
+DeviceType = Literal["cuda", "cpu"]
+
+
+@dataclass
+class StepMemory:
+    """The memory of the forward and backward pass of a micro-batch, in bytes, without weights, gradients and optimizer.
+
+    Attributes:
+        activations: what the decoder keeps for its backward pass.
+        loss: largest addition to the activations while the loss and its gradient are computed, mostly logits.
+        layers: largest addition to the activations while the decoder runs forward or backward.
+    """
+
+    activations: int = 0
+    loss: int = 0
+    layers: int = 0
+
+
+class CudaDropout(torch.nn.Dropout):
+    """Dropout as on CUDA, which keeps a mask of one byte an element; the CPU keeps a mask of the input's dtype."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return input
+        output: torch.Tensor = torch.native_dropout(input, self.p, True)[0]
+        return output
+
+
+def use_dropout_of_cuda(module: torch.nn.Module) -> None:
+    """Replace the dropout layers of a module, in place."""
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, torch.nn.Dropout):
+            module.set_submodule(name, CudaDropout(layer.p))
+
+
+def fake_batch(rows: int, length: int) -> Batch:
+    """Return a micro-batch in which every token but a row's first is supervised."""
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    targets, predictors = (torch.zeros(rows * (length - 1), dtype=torch.long) for _ in range(2))
+    return Batch(input_ids=ids, targets=targets, predictors=predictors, supervised=1, tokens=1)
+
+
+def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, device_type: DeviceType) -> StepMemory:
+    """Run the forward and backward pass of a micro-batch in which all rows have the same length.
+
+    Args:
+        module: on fake CPU tensors; its gradients exist, so that new ones are added to them.
+        rows: in the micro-batch.
+        length: of each row, in tokens.
+        dtype: of autocast; float32 turns autocast off.
+        device_type: whose dropout to use.
+    """
+    memory, found = LiveMemory(), StepMemory()
+
+    def after_decoder(decoder: torch.nn.Module, inputs: Any, output: Any) -> None:
+        found.activations, found.layers = memory.now, memory.peak - memory.now
+        memory.reset_peak()
+        output.last_hidden_state.register_hook(after_loss)
+
+    def after_loss(gradient: torch.Tensor) -> None:
+        found.loss = memory.peak - found.activations
+        memory.reset_peak()
+
+    handle = module.language_model.get_decoder().register_forward_hook(after_decoder)
+    if device_type == "cuda":
+        use_dropout_of_cuda(module)
+    with memory:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = module.loss_sum(fake_batch(rows, length))
+        loss.backward()
+    handle.remove()
+    found.layers = max(found.layers, memory.peak - found.activations)
+    return found
+
+
+def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[list[torch.Tensor], int]:
+    """Run optimizer steps, and leave gradients on the adapters.
+
+    Returns:
+        The optimizer's state, and the largest addition to it during a step in bytes.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer = adamw_with_cosine(module.parameters(), module.learning_rate, module.weight_decay, 0.0, 1)["optimizer"]
+    for group in optimizer.param_groups:
+        group["foreach"] = device_type == "cuda"  # the default there
+    optimizer.step()  # creates the state
+    with LiveMemory() as memory:
+        optimizer.step()
+    state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
+    return state, memory.peak
