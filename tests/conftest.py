@@ -14,7 +14,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,25 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     cache = tmp_path_factory.mktemp("cache")
     datasets.config.HF_DATASETS_CACHE = cache / "datasets"
     os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")  # for subprocesses
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remember_predictions() -> Iterator[None]:
+    """Predict the memory of the same model and flags once: every `fit` does so when it starts."""
+    from onion_lightning.planning import start_line
+
+    known: dict[str, Any] = {}
+    predict = start_line.predict_memory
+
+    def remember(config: Any, **flags: Any) -> Any:
+        key = config.to_json_string() + repr(flags)
+        if key not in known:
+            known[key] = predict(config, **flags)
+        return known[key]
+
+    start_line.predict_memory = remember
+    yield
+    start_line.predict_memory = predict
 
 
 def save_tiny_base(folder: Path) -> None:

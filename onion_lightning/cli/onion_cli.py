@@ -34,6 +34,7 @@ from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
+from onion_lightning.planning.start_line import StartLine
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.corpus_table import CorpusTable
 from onion_lightning.training.metrics_csv import MetricsCSV
@@ -174,7 +175,8 @@ class OnionCLI(LightningCLI):
         bar = [] if built.trainer.enable_progress_bar is False else [Progress()]
         stop = GracefulStop(self.signals)
         if self.subcommand == "fit":
-            first = [stop, RunFolder(self.folder, self.options.ckpt_path is not None), CorpusTable(self.folder)]
+            folder = RunFolder(self.folder, self.options.ckpt_path is not None)
+            first = [stop, folder, CorpusTable(self.folder), StartLine()]
             last = [built.checkpoint, built.samples, ExactResume(), best_checkpoint(self.folder)]
             return [*first, *bar, *configured, *last]
         if self.subcommand in COMMANDS:
