@@ -29,8 +29,9 @@ from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
 from onion_lightning.model.optimizer_step import (
     HostCopy,
     adamw_with_cosine,
+    adapter_gradients,
     check_finite,
-    check_gradients,
+    check_not_zero,
     check_optimizer_flags,
     gpu_stats,
     gradient_scaler,
@@ -203,7 +204,7 @@ class OnionModule(pl.LightningModule):
         return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradient_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        gradient_norm = torch.nn.utils.get_total_norm(adapter_gradients(self))
         self.figures = HostCopy(torch.stack([sum_over_ranks(self.step_loss), gradient_norm]))
         if gradient_scaler(self.trainer) is None:
             self.check_step()  # this waits for the device, and is the only such wait of the step
@@ -232,7 +233,7 @@ class OnionModule(pl.LightningModule):
         """Stop a run whose step is not finite or would train nothing."""
         loss, gradient_norm = self.figures.read()
         check_finite(self, loss, gradient_norm)
-        check_gradients(self, gradient_norm)
+        check_not_zero(self, gradient_norm)
 
     def count_skipped_step(self) -> None:
         self.skipped_steps += 1

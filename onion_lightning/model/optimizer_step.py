@@ -17,8 +17,9 @@ from onion_lightning.errors import NoGradientError, NonFiniteError, OnionError, 
 __all__ = [
     "HostCopy",
     "adamw_with_cosine",
+    "adapter_gradients",
     "check_finite",
-    "check_gradients",
+    "check_not_zero",
     "check_optimizer_flags",
     "gpu_stats",
     "gradient_scaler",
@@ -125,29 +126,43 @@ def check_finite(module: Any, loss: float, gradient_norm: float) -> None:
     )
 
 
-def check_gradients(module: Any, gradient_norm: float) -> None:
-    """Stop training at a step that trains nothing.
+def adapter_gradients(module: Any) -> list[torch.Tensor]:
+    """Return the gradients of all adapter weights.
 
     Args:
         module: the `OnionModule` in training, after the backward pass.
+
+    Raises:
+        NoGradientError: one has none.
+    """
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.requires_grad]
+    found = [gradient for gradient in gradients if gradient is not None]
+    if len(found) < len(gradients):
+        missing = len(gradients) - len(found)
+        raise nothing_to_train(module, f"{missing} of {len(gradients)} adapter weights have no gradient")
+    return found
+
+
+def check_not_zero(module: Any, gradient_norm: float) -> None:
+    """Stop training at a step that trains nothing.
+
+    Args:
+        module: the `OnionModule` in training.
         gradient_norm: of all adapters.
 
     Raises:
-        NoGradientError: an adapter has no gradient, or the norm is exactly zero.
+        NoGradientError: the norm is exactly zero.
     """
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    missing = [name for name, parameter in trained.items() if parameter.grad is None]
-    if missing or gradient_norm == 0:
-        found = (
-            f"{len(missing)} of {len(trained)} adapter weights have no gradient"
-            if missing
-            else "all gradients are zero"
-        )
-        raise NoGradientError(
-            f"--model.load_in {module.load_in}: at optimizer step {module.trainer.global_step + 1} {found}, so nothing would"
-            " be trained; no checkpoint was overwritten; try another --model.load_in, and report this with the versions of"
-            " torch, bitsandbytes and peft."
-        )
+    if gradient_norm == 0:
+        raise nothing_to_train(module, "all gradients are zero")
+
+
+def nothing_to_train(module: Any, found: str) -> NoGradientError:
+    return NoGradientError(
+        f"--model.load_in {module.load_in}: at optimizer step {module.trainer.global_step + 1} {found}, so nothing would"
+        " be trained; no checkpoint was overwritten; try another --model.load_in, and report this with the versions of"
+        " torch, bitsandbytes and peft."
+    )
 
 
 def gpu_stats(device: torch.device) -> dict[str, float]:

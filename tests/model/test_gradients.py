@@ -7,7 +7,7 @@ import torch
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.errors import NoGradientError
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.optimizer_step import check_gradients
+from onion_lightning.model.optimizer_step import adapter_gradients, check_not_zero
 from tests.conftest import adapters, batch, module
 
 FORMATS = pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
@@ -84,18 +84,25 @@ class Trainer:
 
 
 @pytest.mark.parametrize(
-    ("norm", "lost", "says"),
-    [(0.0, False, "all gradients are zero"), (1.0, True, "1 of 8 adapter weights have no gradient")],
+    ("lost", "says"), [(1, "1 of 8 adapter weights have no gradient"), (8, "8 of 8 adapter weights have no gradient")]
 )
-def test_a_step_that_would_train_nothing_is_refused(tiny_base, monkeypatch, norm, lost, says):
+def test_a_step_in_which_adapters_have_no_gradient_is_refused(tiny_base, monkeypatch, lost, says):
     made = module(tiny_base)
     loss_and_gradients(made)
     monkeypatch.setattr(OnionModule, "trainer", Trainer())
-    check_gradients(made, 1.0)
-    if lost:
-        next(p for p in made.parameters() if p.requires_grad).grad = None
+    assert len(adapter_gradients(made)) == 8
+    for parameter in [p for p in made.parameters() if p.requires_grad][:lost]:
+        parameter.grad = None
     with pytest.raises(NoGradientError, match=f"--model.load_in int8: at optimizer step 4 {says}"):
-        check_gradients(made, norm)
+        adapter_gradients(made)
+
+
+def test_a_step_whose_gradients_are_all_zero_is_refused(tiny_base, monkeypatch):
+    made = module(tiny_base)
+    monkeypatch.setattr(OnionModule, "trainer", Trainer())
+    check_not_zero(made, 1e-30)
+    with pytest.raises(NoGradientError, match=r"--model\.load_in int8: at optimizer step 4 all gradients are zero"):
+        check_not_zero(made, 0.0)
 
 
 def test_an_adapter_that_loses_its_gradient_stops_the_run_and_no_checkpoint_is_overwritten(run, refused, tmp_path):
