@@ -13,7 +13,7 @@ from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule
 from onion_lightning.private_api import FakeTensorMode
 
-__all__ = ["frozen_linear_layers", "load_fake_base", "tensors_of"]
+__all__ = ["frozen_linear_layers", "load_fake_base", "nf4_layer", "quantize", "tensors_of"]
 
 
 def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.dtype, fake: FakeTensorMode) -> None:

@@ -78,9 +78,10 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
     handle = module.language_model.get_decoder().register_forward_hook(after_decoder)
     if device_type == "cuda":
         use_dropout_of_cuda(module)
+    batch = fake_batch(rows, length)
     with memory:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = module.loss_sum(fake_batch(rows, length))
+            loss = module.loss_sum(batch)
         loss.backward()
     handle.remove()
     found.layers = max(found.layers, memory.peak - found.activations)
