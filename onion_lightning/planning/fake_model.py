@@ -1,6 +1,5 @@
 """Builds the model of a training run on fake tensors, which have a shape and a dtype but no memory."""
 
-import copy
 from collections.abc import Iterator
 
 import torch
@@ -21,7 +20,7 @@ def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.d
 
     Args:
         module: without a base model.
-        config: of the base model.
+        config: of the base model; its dtype is modified.
         dtype: of layers that are not quantized, and of matrix products in those that are.
         fake: the mode that the tensors belong to.
 
@@ -43,8 +42,8 @@ def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.d
 
 
 def fake_causal_model(name: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    try:  # a copy, because the model sets the config's dtype
-        return AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
+    try:
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
     except ValueError as error:
         raise OnionError(
             f"--model.base_model {name}: is not a causal language model ({shorten(error)}); choose another."

@@ -12,10 +12,10 @@ from transformers import PretrainedConfig
 from onion_lightning.errors import OnionError, shorten
 from onion_lightning.model.base_model import LoadIn, compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.planning.fake_model import frozen_linear_layers, load_fake_base, tensors_of
+from onion_lightning.planning.fake_model import frozen_linear_layers, tensors_of
 from onion_lightning.planning.live_memory import storage_bytes
-from onion_lightning.planning.training_step import DeviceType, StepMemory, trace_optimizer, trace_step
-from onion_lightning.private_api import FakeTensorMode
+from onion_lightning.planning.tracer import Tracer
+from onion_lightning.planning.training_step import DeviceType, StepMemory
 
 __all__ = ["CUDA_CONTEXT", "MemoryPlan", "predict_memory"]
 
@@ -123,25 +123,24 @@ def predict_memory(
     Raises:
         OnionError: a flag is out of range, the model has no such layers, or its training step cannot be traced.
     """
-    dtype, fake = compute_dtype(precision), FakeTensorMode()
-    module = OnionModule(
-        config.name_or_path or config.model_type,
-        load_in,
-        lora_rank,
-        lora_dropout=lora_dropout,
-        target_modules=list(target_modules),
-        gradient_checkpointing=gradient_checkpointing,
-        seed=0,
-    )
+    flags = {
+        "base_model": config.name_or_path or config.model_type,
+        "load_in": load_in,
+        "lora_rank": lora_rank,
+        "lora_dropout": lora_dropout,
+        "target_modules": list(target_modules),
+        "gradient_checkpointing": gradient_checkpointing,
+        "seed": 0,
+    }
+    tracer = Tracer(config, flags, compute_dtype(precision), device_type)
     try:
         with torch.random.fork_rng(devices=[]):
-            load_fake_base(module, config, dtype, fake)
-            with fake:
-                state, step = trace_optimizer(module, device_type)
-                traced = trace_step(module, rows, length, dtype, device_type)
+            module = tracer.load(config.num_hidden_layers)
+            state, step = tracer.optimizer(module)
+            traced = tracer.all_layers(rows, length)
     except RuntimeError as error:
         raise OnionError(
-            f"--model.base_model {module.base_model}: the memory of its training step cannot be predicted"
+            f"--model.base_model {flags['base_model']}: the memory of its training step cannot be predicted"
             f" ({shorten(error)}); measure a step instead."
         ) from error
     return make_plan(module, state, step, traced, ranks)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from bitsandbytes.functional import quantize_4bit
+from transformers import Gemma2Config, LlamaConfig, T5Config
 
 from onion_lightning.data.collate import Batch, collate
 from onion_lightning.data.sampler import MicroBatch
@@ -12,6 +13,7 @@ from onion_lightning.model.frozen_linear import Nf4Linear
 from onion_lightning.planning.fake_model import frozen_linear_layers, nf4_layer, tensors_of
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, predict_memory
+from onion_lightning.planning.tracer import Tracer
 from onion_lightning.planning.training_step import trace_optimizer
 from onion_lightning.pretrained.locate import load_config
 from tests.benchmarks.config_memory import CARDS, config_plan, table_row
@@ -89,6 +91,25 @@ def test_the_peak_is_that_of_the_tensors_of_a_real_step(tiny_base, load_in, chec
         loss.backward()
     assert plan.total == pytest.approx(plan.constant + memory.peak, rel=0.001)
     assert plan.activations + max(plan.logits, plan.workspace) == pytest.approx(memory.peak, rel=0.001)
+
+
+@CHECKPOINTING
+def test_further_layers_add_what_the_third_one_adds(tiny_base, checkpointing):
+    config = load_config(str(tiny_base))
+    config.num_hidden_layers = 6
+    flags = {"target_modules": TARGETS, "gradient_checkpointing": checkpointing, "seed": 0}
+    tracer = Tracer(config, flags, torch.float32, "cuda")
+    assert tracer.all_layers(2, 40) == tracer.first_layers(6, 2, 40)
+
+
+def test_layers_of_several_types_are_all_traced(monkeypatch):
+    config = Gemma2Config(num_hidden_layers=4)
+    assert len(set(config.layer_types)) == 2
+    traced = []
+    tracer = Tracer(config, {}, torch.float32, "cuda")
+    monkeypatch.setattr(tracer, "first_layers", lambda layers, rows, length: traced.append(layers))
+    tracer.all_layers(1, 8)
+    assert traced == [4]
 
 
 def test_live_memory_counts_what_is_alive_and_no_view_or_older_tensor():
@@ -195,8 +216,6 @@ def test_a_flag_that_training_refuses_is_refused_here(tiny_base, changes, messag
 
 
 def test_a_model_that_cannot_be_traced_is_reported_in_one_sentence(tiny_base):
-    from transformers import LlamaConfig, T5Config
-
     flags = {"load_in": "int8", "precision": "32-true", "lora_rank": 8, "target_modules": ["q_proj"]}
     flags |= {"gradient_checkpointing": False, "rows": 1, "length": 8}
     with pytest.raises(OnionError, match=r"--model\.base_model t5: is not a causal language model"):
