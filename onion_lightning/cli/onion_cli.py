@@ -14,7 +14,7 @@ from lightning.pytorch.plugins import Precision
 
 from onion_lightning.cli.arguments import given_keys, predict_command
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
-from onion_lightning.cli.launchers import join_restarted_job
+from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parser import SaveConfig, add_flags, parser_settings
 from onion_lightning.cli.precedence import apply_checkpoint
 from onion_lightning.cli.signals import GracefulStop, StopSignals
@@ -122,6 +122,9 @@ class OnionCLI(LightningCLI):
         if self.subcommand in SESSION_COMMANDS:
             for name in ("callbacks", "plugins", "profiler", "strategy"):  # they may need what this machine lacks
                 self.options.trainer[name] = "auto" if name == "strategy" else None
+        else:
+            typed = {word[2:] for word in self.args if word.startswith("--")}
+            follow_launcher(self.options.trainer, typed)
         for arguments in wandb_arguments(self.options.trainer.logger):
             self.prepare_wandb(arguments)
 
