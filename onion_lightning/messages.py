@@ -1,10 +1,19 @@
 """Prints messages for the user on stderr, once per job."""
 
+import io
 import os
+import sys
 
 from rich.console import Console
 
-__all__ = ["is_rank_zero", "tell"]
+__all__ = ["is_rank_zero", "print_any_text", "tell"]
+
+
+def print_any_text() -> None:
+    """Let standard output and error replace characters that their encoding lacks (cp1252, ASCII), instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def is_rank_zero() -> bool:

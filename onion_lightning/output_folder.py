@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from onion_lightning.errors import OnionError, reason
+from onion_lightning.surrogates import replace_surrogates
 
 __all__ = ["check_folder", "write_folder"]
 
@@ -50,13 +51,17 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
     try:
         part.mkdir(parents=True)
         for name, content in files.items():
-            (part / name).write_bytes(content.encode() if isinstance(content, str) else content)
+            (part / name).write_bytes(as_bytes(content))
         for name in files:
             (part / name).replace(folder / name)
     except OSError as error:
         raise unwritable(str(folder), error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def as_bytes(content: str | bytes) -> bytes:
+    return replace_surrogates(content).encode() if isinstance(content, str) else content
 
 
 def unwritable(output: str, error: Exception) -> OnionError:

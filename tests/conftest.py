@@ -211,7 +211,8 @@ def batch(made: "OnionModule", articles: Sequence[str] = (SHORT, LONG)) -> "Batc
     return collate(ids, [row.prompt_length for row in rows], micro)
 
 
-LAUNCHER_VARIABLES = ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "TORCHELASTIC_RUN_ID"]
+LAUNCHER_VARIABLES = ["RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"]
+LAUNCHER_VARIABLES += ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "SLURM_JOB_NAME"]
 
 
 @pytest.fixture

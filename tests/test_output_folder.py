@@ -71,3 +71,8 @@ def test_a_failed_write_leaves_an_earlier_result_and_nothing_else(tmp_path):
         f"--output {tmp_path}: cannot be written (No such file or directory); give another folder."
     )
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"report.html": "earlier"}
+
+
+def test_a_lone_surrogate_is_replaced_and_the_file_is_utf_8(tmp_path):
+    write_folder(tmp_path, {"a.txt": "caf\xe9 \ud800!"})
+    assert (tmp_path / "a.txt").read_bytes() == "caf\xe9 \ufffd!".encode()

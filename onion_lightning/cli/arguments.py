@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from onion_lightning.cli.parser import PROGRAM
+from onion_lightning.surrogates import replace_surrogates
 
 __all__ = ["given_keys", "plain_json", "predict_command", "resume_command", "split_flags"]
 
@@ -23,11 +24,13 @@ def split_flags(args: Sequence[str]) -> list[str]:
 
 
 def plain_json(word: str) -> str:
-    """Decode the escapes of a JSON list: the parser reads YAML, which has no surrogate pairs such as "\\ud83e\\udd5a"."""
-    if word.startswith("[") and "\\u" in word:
+    """Decode the escapes of a JSON list: the parser reads YAML, which has no surrogates such as "\\ud83e\\udd5a"."""
+    if not word.startswith("["):
+        return word
+    if "\\u" in word:
         with contextlib.suppress(json.JSONDecodeError):
-            return json.dumps(json.loads(word), ensure_ascii=False)
-    return word
+            word = json.dumps(json.loads(word), ensure_ascii=False)
+    return replace_surrogates(word)
 
 
 def given_keys(args: Sequence[str]) -> set[str]:

@@ -7,13 +7,102 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from onion_lightning.errors import OnionError
+from onion_lightning.messages import tell
 from onion_lightning.private_api import process_group_timeout
 
-__all__ = ["die_with_parent", "join_restarted_job", "started_by_lightning", "wait_for_parent"]
+__all__ = [
+    "Launcher",
+    "die_with_parent",
+    "find_launcher",
+    "follow_launcher",
+    "join_restarted_job",
+    "started_by_lightning",
+    "wait_for_parent",
+]
+
+
+class Launcher(NamedTuple):
+    """What started the ranks of this job.
+
+    Attributes:
+        name: of the launcher.
+        devices: ranks on each node.
+        num_nodes: nodes.
+        options: the launcher's options for both numbers.
+    """
+
+    name: str
+    devices: int
+    num_nodes: int
+    options: dict[str, str]
+
+
+def find_launcher() -> Launcher | None:
+    """Return the launcher that started this process, as its environment describes it; None without one.
+
+    Raises:
+        OnionError: SLURM does not start the same number of ranks on each node.
+    """
+    variables = os.environ
+    if "TORCHELASTIC_RUN_ID" in variables:
+        options = {"devices": "--nproc_per_node", "num_nodes": "--nnodes"}
+        return Launcher(
+            "torchrun", int(variables["LOCAL_WORLD_SIZE"]), int(variables.get("GROUP_WORLD_SIZE", "1")), options
+        )
+    if "SLURM_NTASKS" not in variables or variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None  # Lightning decides this in the same way
+    tasks, nodes = int(variables["SLURM_NTASKS"]), int(variables.get("SLURM_NNODES", "1"))
+    per_node = variables.get("SLURM_NTASKS_PER_NODE")
+    if per_node is None and tasks > 1:
+        raise OnionError(
+            f"--ntasks {tasks}: SLURM may distribute the ranks unevenly; give --ntasks-per-node in the batch script instead."
+        )
+    return Launcher("SLURM", int(per_node or tasks), nodes, {"devices": "--ntasks-per-node", "num_nodes": "--nodes"})
+
+
+def follow_launcher(options: Any, typed: set[str]) -> None:
+    """Set the Trainer's devices and nodes to those of the launcher. What only a YAML says is replaced, with a message.
+
+    Args:
+        options: the configuration's `trainer` section, changed in place.
+        typed: dotted names of the flags on the command line.
+
+    Raises:
+        OnionError: a flag contradicts the launcher.
+    """
+    launcher = find_launcher()
+    if launcher is None:
+        return
+    for name, started in (("devices", launcher.devices), ("num_nodes", launcher.num_nodes)):
+        given = options[name]
+        wanted = count(given)
+        if wanted == started:
+            continue
+        option = f"{launcher.options[name]} {started}"
+        if wanted is not None and f"trainer.{name}" in typed:
+            raise OnionError(
+                f"--trainer.{name} {given}: contradicts {launcher.name}, which was given {option}; change one of them, or"
+                f" omit the flag to use {started}."
+            )
+        if wanted is not None and given != 1:  # 1 is the default
+            tell(f"--trainer.{name} {given}: {launcher.name} was given {option}, which is used instead.")
+        options[name] = started
+
+
+def count(given: Any) -> int | None:
+    """Return the number of devices or nodes that a value asks for; None if it leaves the number open."""
+    if isinstance(given, list):
+        return len(given)
+    text = str(given)
+    if "," in text:
+        return len([part for part in text.split(",") if part.strip()])
+    return int(text) if text.isdigit() else None
 
 
 def started_by_lightning() -> bool:

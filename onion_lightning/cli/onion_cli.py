@@ -14,7 +14,7 @@ from lightning.pytorch.plugins import Precision
 
 from onion_lightning.cli.arguments import given_keys, predict_command
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
-from onion_lightning.cli.launchers import join_restarted_job
+from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parser import SaveConfig, add_flags, parser_settings
 from onion_lightning.cli.precedence import apply_checkpoint
 from onion_lightning.cli.signals import GracefulStop, StopSignals
@@ -22,6 +22,8 @@ from onion_lightning.cli.trainer import (
     as_list,
     best_checkpoint,
     build_loggers,
+    check_callbacks,
+    check_overfit,
     check_strategy,
     choose_accelerator,
     choose_precision,
@@ -95,6 +97,11 @@ class OnionCLI(LightningCLI):
         """The run's folder."""
         return Path(self.options.checkpoint.dirpath).expanduser()
 
+    @property
+    def saves(self) -> bool:
+        """Whether `fit` writes checkpoints."""
+        return self.options.trainer.enable_checkpointing is not False
+
     # Before anything is built
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -107,6 +114,7 @@ class OnionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         fits = self.subcommand == "fit"
+        check_overfit(self.options.trainer.overfit_batches)
         self.save_config_callback = SaveConfig if fits else None
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
         if not fits and self.subcommand not in COMMANDS:
@@ -114,6 +122,9 @@ class OnionCLI(LightningCLI):
         if self.subcommand in SESSION_COMMANDS:
             for name in ("callbacks", "plugins", "profiler", "strategy"):  # they may need what this machine lacks
                 self.options.trainer[name] = "auto" if name == "strategy" else None
+        else:
+            typed = {word[2:] for word in self.args if word.startswith("--")}
+            follow_launcher(self.options.trainer, typed)
         for arguments in wandb_arguments(self.options.trainer.logger):
             self.prepare_wandb(arguments)
 
@@ -149,7 +160,7 @@ class OnionCLI(LightningCLI):
             "precision": self.precision(plugins),
             # Off by default: its table does not account for 8-bit weights.
             "enable_model_summary": bool(built.trainer.enable_model_summary),
-            "enable_checkpointing": fits,
+            "enable_checkpointing": fits,  # `callbacks` obeys the flag
             "callbacks": self.callbacks(built),
         }
         try:
@@ -173,12 +184,14 @@ class OnionCLI(LightningCLI):
         """Return this project's callbacks for the subcommand, with the configured ones between them."""
         configured = built.trainer.callbacks or []
         bar = [] if built.trainer.enable_progress_bar is False else [Progress()]
-        stop = GracefulStop(self.signals)
+        check_callbacks(configured, self.options.trainer.enable_checkpointing)
+        stop = GracefulStop(self.signals, self.saves)
         if self.subcommand == "fit":
             folder = RunFolder(self.folder, self.options.ckpt_path is not None)
             first = [stop, folder, CorpusTable(self.folder), StartLine()]
-            last = [built.checkpoint, built.samples, ExactResume(), best_checkpoint(self.folder)]
-            return [*first, *bar, *configured, *last]
+            built.checkpoint.enabled = self.saves
+            best = [best_checkpoint(self.folder)] if self.saves else []
+            return [*first, *bar, *configured, built.checkpoint, built.samples, ExactResume(), *best]
         if self.subcommand in COMMANDS:
             return [stop, *bar, *configured]
         built.articles.checkpoint = self.options.ckpt_path
@@ -200,6 +213,9 @@ class OnionCLI(LightningCLI):
         perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
         skipped = f" ({self.model.skipped_steps} more skipped in fp16)" if self.model.skipped_steps else ""
         tell(f"\nDone: step {self.trainer.global_step}{skipped} after {minutes:.1f} minutes{perplexity}.")
+        if not self.saves:
+            tell("No checkpoint was written (--trainer.enable_checkpointing false).")
+            return
         tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
         tell(f"Write an article with it:\n  {predict_command(self.args, last)}")
 

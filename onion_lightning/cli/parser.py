@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from onion_lightning.model.article_writer import ArticleWriter
+from onion_lightning.surrogates import replace_surrogates
 from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.samples import Samples
 
@@ -52,6 +53,6 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         text = self.parser.dump(self.config, skip_none=False)
-        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        (self.folder / "config.yaml").write_text(replace_surrogates(text), encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_hyperparams(self.config.as_dict())

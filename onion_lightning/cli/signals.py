@@ -59,15 +59,18 @@ class GracefulStop(pl.Callback):
 
     Args:
         signals: the signal handler that is installed.
+        resumable: whether the run writes checkpoints that it can resume from.
     """
 
-    def __init__(self, signals: StopSignals) -> None:
+    def __init__(self, signals: StopSignals, resumable: bool = True) -> None:
         self.signals = signals
+        self.resumable = resumable
         self.shared: HostCopy | None = None  # the highest number of a signal on any rank, as of the last optimizer step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install()
-        self.signals.deferred = self.signals.training_began = True
+        self.signals.deferred = True
+        self.signals.training_began = self.resumable
         forget_sigterm_broadcast(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

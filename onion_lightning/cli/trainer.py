@@ -7,7 +7,19 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    Callback,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ModelPruning,
+    OnExceptionCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
@@ -21,6 +33,8 @@ __all__ = [
     "as_list",
     "best_checkpoint",
     "build_loggers",
+    "check_callbacks",
+    "check_overfit",
     "check_strategy",
     "choose_accelerator",
     "choose_precision",
@@ -30,6 +44,48 @@ __all__ = [
 ]
 
 ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # those of Lightning
+
+# Callbacks that are refused: why, and what to do instead.
+REFUSED: dict[type[Callback], str] = {
+    GradientAccumulationScheduler: "accumulation is derived from --data.global_batch_size; set that flag",
+    BatchSizeFinder: "the global batch would change while it is searched; set --data.batch_size",
+    LearningRateFinder: "it trains the adapters before step 1; set --model.learning_rate",
+    StochasticWeightAveraging: "it replaces the learning rate schedule, and its average is not in last.ckpt; remove it",
+    WeightAveraging: "it copies the frozen weights, and a run with it does not resume exactly; remove it",
+    BaseFinetuning: "the base model stays frozen, and only adapters are trained; remove it",
+    ModelPruning: "the base model stays frozen, and pruned adapters cannot be loaded; remove it",
+    OnExceptionCheckpoint: "last.ckpt is the last completed step, and a later fit would load its file; remove it",
+}
+
+
+def check_overfit(batches: int | float) -> None:
+    """Refuse a flag that replaces the sampler of the global batches.
+
+    Raises:
+        OnionError: it was given.
+    """
+    if batches:
+        raise OnionError(
+            f"--trainer.overfit_batches {batches}: is not supported, because global batches contain all rows; omit the"
+            " flag, and give a file with a few rows to --data.path."
+        )
+
+
+def check_callbacks(configured: Sequence[Callback], enable_checkpointing: bool | None) -> None:
+    """Refuse Lightning's callbacks that contradict adapters, exact resume or the fixed global batch.
+
+    Raises:
+        OnionError: one of them was given, or one that writes checkpoints although that is turned off.
+    """
+    for callback in configured:
+        name = type(callback).__name__
+        for kind, why in REFUSED.items():
+            if isinstance(callback, kind):
+                raise OnionError(f"--trainer.callbacks {name}: is not supported: {why}.")
+        if enable_checkpointing is False and isinstance(callback, Checkpoint):
+            raise OnionError(
+                f"--trainer.enable_checkpointing False: contradicts --trainer.callbacks {name}; remove one of them."
+            )
 
 
 def choose_accelerator(asked: Any) -> Any:

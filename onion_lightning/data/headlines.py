@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.data.reading import HEADLINE_NAMES, parse_object
 from onion_lightning.errors import OnionError
+from onion_lightning.surrogates import replace_surrogates
 
 __all__ = ["load_headlines"]
 
@@ -33,7 +34,7 @@ def load_headlines(
         raise OnionError(
             f"{flag}: no headlines; give --data.headlines '[\"A Headline\"]' or --data.headlines_file FILE."
         )
-    found = [" ".join(headline.split()) for headline in found]
+    found = [" ".join(replace_surrogates(headline).split()) for headline in found]
     for number, headline in enumerate(found, 1):
         if not headline:
             raise OnionError(f"{flag}: headline {number} of {len(found)} is blank; remove it.")

@@ -14,6 +14,7 @@ from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.corpus import column_values, load_corpus
 from onion_lightning.data.encoding import CorpusReport, Encoded, encode_corpus
 from onion_lightning.data.headlines import load_headlines
+from onion_lightning.data.limits import set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError, check_range
@@ -153,6 +154,7 @@ class OnionDataModule(pl.LightningDataModule):
                 f" --data.global_batch_size {self.global_batch_size} (here {self.sampler.accumulate}); omit the flag."
             )
         trainer.accumulate_grad_batches = self.sampler.accumulate
+        set_whole_steps(trainer, len(self.sampler), self.sampler.accumulate)
 
     def resume(self, epoch: int, step: int) -> None:
         """Start the given epoch after `step` global batches. Called when a checkpoint is loaded."""

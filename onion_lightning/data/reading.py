@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from onion_lightning.errors import OnionError
+from onion_lightning.surrogates import replace_surrogates
 
 __all__ = ["HEADLINE_NAMES", "READERS", "Columns", "RawRow", "as_text", "find_columns", "parse_object", "read_file"]
 
@@ -176,10 +177,10 @@ def read_parquet(file: Path, columns: Columns) -> Iterator[RawRow]:
 
 
 def as_text(value: object) -> str | None:
-    """Convert a cell to text. None and NaN are missing cells, never the texts "None" and "nan"."""
+    """Convert a cell to text, without lone surrogates. None and NaN are missing cells, never the texts "None" and "nan"."""
     if value is None or (isinstance(value, float) and value != value):
         return None
-    return value if isinstance(value, str) else str(value)
+    return replace_surrogates(str(value))
 
 
 READERS: dict[str, Callable[[Path, Columns], Iterator[RawRow]]] = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 
+from onion_lightning.data.cache import use_writable_cache
 from onion_lightning.data.reading import READERS, Columns, RawRow, as_text, find_columns, read_file
 from onion_lightning.errors import OnionError, shorten
 
@@ -30,6 +31,7 @@ def read_source(path: str, columns: Columns) -> datasets.Dataset:
     Raises:
         OnionError: the source cannot be loaded, contains no rows, or lacks one of the columns.
     """
+    use_writable_cache(path if looks_like_hub_id(path) else None)
     if path.startswith("kaggle:"):
         return read_files(path, Path(download_from_kaggle(path)), columns)
     if looks_like_hub_id(path):

@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.frozen_linear import freeze_quantized_layers
-from onion_lightning.pretrained.locate import locate, unavailable
+from onion_lightning.pretrained.locate import LOAD_ERRORS, locate, unavailable
 from onion_lightning.private_api import attention_implementation, cpu_has_bfloat16
 
 __all__ = ["LoadIn", "best_precision", "causal_attention", "compute_dtype", "has_bfloat16", "load_model"]
@@ -89,7 +89,8 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
             " trust them, convert them with model.save_pretrained(folder, safe_serialization=True)."
         )
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel
+        model, found = AutoModelForCausalLM.from_pretrained(
             source,
             # The weights are quantized as they are in the file, so that they do not depend on the precision.
             dtype=dtype if load_in == "none" else "auto",
@@ -97,13 +98,25 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
             quantization_config=quantization(load_in),
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
     except SafetensorError as error:
         raise OnionError(
             f"--model.base_model {base_model}: its weights are damaged ({error}); download them again."
         ) from error
-    except (OSError, ValueError) as error:
+    except LOAD_ERRORS as error:
         raise unavailable(base_model, error) from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise  # out of memory, for instance
+        raise OnionError(
+            f"--model.base_model {base_model}: its weights do not have the shapes of its config.json; download both again."
+        ) from error
+    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+        raise OnionError(
+            f"--model.base_model {base_model}: {len(missing)} of its weights are missing, such as {missing[0]}; download it"
+            " again."
+        )
     model.requires_grad_(False)
     if device.type == "cuda":
         # With a mask, cuDNN's attention returned NaN on H100 and B200 (pytorch#196678, unsloth#9848), and it compiles a plan

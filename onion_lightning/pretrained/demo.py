@@ -42,6 +42,8 @@ def demo_directory() -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise PermissionError("Read-only folder")
     except OSError as error:
         raise OnionError(
             f"--model.base_model demo: could not create {target.parent} ({reason(error)}); set ONION_LIGHTNING_CACHE to a"

@@ -28,6 +28,7 @@ class LastCheckpoint(Checkpoint):
         self.folder = Path(dirpath).expanduser()
         self.every = every_n_train_steps
         self.saved_at = -1
+        self.enabled = True  # false with --trainer.enable_checkpointing false
         self.validation_due = False
         self.row: dict[str, float] = {}  # metrics of the last step, which Lightning has not passed to the loggers yet
 
@@ -37,7 +38,6 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_at = attempted_steps(trainer)
-        check_whole_steps(trainer)
         if self.row:  # the run may have been killed before it was logged; loggers drop duplicates
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.row.items() if k != "step"}, int(self.row["step"]))
@@ -73,13 +73,15 @@ class LastCheckpoint(Checkpoint):
         self.row = state_dict.get("row", {})
 
     def save(self, trainer: pl.Trainer) -> None:
-        if attempted_steps(trainer) != self.saved_at and not getattr(trainer, "fast_dev_run", False):
+        disabled = getattr(trainer, "fast_dev_run", False) or not self.enabled
+        if attempted_steps(trainer) != self.saved_at and not disabled:
             trainer.save_checkpoint(self.path)
             self.saved_at = attempted_steps(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if (
             not trainer.training
+            or not self.enabled
             or getattr(trainer, "fast_dev_run", False)
             or self.saved_at < 0
             or attempted_steps(trainer) == self.saved_at
@@ -92,23 +94,3 @@ class LastCheckpoint(Checkpoint):
 def attempted_steps(trainer: pl.Trainer) -> int:
     """Return the number of optimizer steps, with those that the gradient scaler skipped: they change the scale."""
     return cast(OnionModule, trainer.lightning_module).attempted_steps
-
-
-def check_whole_steps(trainer: pl.Trainer) -> None:
-    """Refuse limits that end inside an accumulation window.
-
-    Raises:
-        OnionError: a number of micro-batches is not a multiple of the accumulation.
-    """
-    if getattr(trainer, "fast_dev_run", False):
-        return
-    accumulate = trainer.accumulate_grad_batches
-    for flag, batches in (
-        ("limit_train_batches", trainer.num_training_batches),
-        ("val_check_interval", trainer.val_check_batch),
-    ):
-        if batches and batches != float("inf") and batches % accumulate:
-            raise OnionError(
-                f"--trainer.{flag} {getattr(trainer, flag)}: is {batches} micro-batches, and an optimizer step takes"
-                f" {accumulate}; give a multiple of {accumulate}."
-            )

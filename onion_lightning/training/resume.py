@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters import CHECKPOINT_KEY
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.optimizer_step import total_steps
 
 __all__ = ["ExactResume"]
 
@@ -18,6 +19,9 @@ class ExactResume(pl.Callback):
     Lightning counts micro-batches; a position is saved as a number of optimizer steps, so that a run may resume on another
     number of devices. Values that are given now, such as the learning rate, replace the saved ones.
     """
+
+    def __init__(self) -> None:
+        self.restarted: int | None = None  # the epoch that restarts with new rows
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -53,7 +57,10 @@ class ExactResume(pl.Callback):
                 f"--ckpt_path: was saved at step {step} of epoch {epoch}, but the training rows, the seed or"
                 " --data.global_batch_size have changed since; that epoch restarts with the new rows."
             )
-            step = 0
+            step, self.restarted = 0, epoch
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] = (
+                checkpoint["global_step"] - 1
+            )
         ended = rewind_progress(checkpoint["loops"], step, trainer.accumulate_grad_batches)
         if ended:
             epoch, step = epoch + 1, 0
@@ -63,6 +70,22 @@ class ExactResume(pl.Callback):
         module.epoch_began = checkpoint["global_step"] + module.skipped_steps - step
         replace_hyperparameters(module, checkpoint)
         data.resume(epoch, step)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the schedule to the start of an epoch that restarts, so that it ends at 0 with the run."""
+        steps, epochs = total_steps(trainer), trainer.max_epochs or 0
+        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        if self.restarted is not None and steps == epochs * per_epoch:  # otherwise the run ends at --trainer.max_steps
+            set_schedule(trainer, self.restarted * per_epoch)
+
+
+def set_schedule(trainer: pl.Trainer, step: int) -> None:
+    """Set the learning rate and its schedule to an optimizer step."""
+    schedule: Any = trainer.lr_scheduler_configs[0].scheduler
+    schedule.last_epoch = step
+    rates = [rate * factor(step) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    for group, rate in zip(trainer.optimizers[0].param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def replace_hyperparameters(module: OnionModule, checkpoint: dict[str, Any]) -> None:
@@ -91,7 +114,7 @@ def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> bool:
     progress = loops["fit_loop"]["epoch_loop.batch_progress"]
     current, total = progress["current"], progress["total"]
     whole = current["ready"] == current["processed"]
-    uncounted = current["processed"] - current["completed"] if whole else 0
+    uncounted = current["processed"] - current["completed"] if whole and step > 0 else 0
     progress["is_last_batch"] = progress["is_last_batch"] and whole and step > 0
     done = step * accumulate
     for counts, base in ((total, total["ready"] - current["ready"]), (current, 0)):

@@ -11,12 +11,14 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.amp import GradScaler
 
 from onion_lightning.cli import trainer
+from onion_lightning.cli.main import main
 from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import OnionError
 from onion_lightning.model import base_model
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
+from tests.conftest import curve
 
 WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
 
@@ -143,6 +145,57 @@ def test_a_strategy_that_starts_ranks_midway_is_refused(name):
     made = pl.Trainer(accelerator="cpu", devices=2, strategy=name, logger=False)
     with pytest.raises(OnionError, match=f"--trainer.strategy {name}: is not supported"):
         trainer.check_strategy(made.strategy, name)
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        (
+            '{"class_path": "GradientAccumulationScheduler", "init_args": {"scheduling": {"0": 2}}}',
+            "--data.global_batch_size",
+        ),
+        ('{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1}}', "learning rate schedule"),
+        ('"BatchSizeFinder"', "--data.batch_size"),
+        ('"LearningRateFinder"', "--model.learning_rate"),
+        ('"EMAWeightAveraging"', "copies the frozen weights"),
+        ('"BackboneFinetuning"', "the base model stays frozen"),
+    ],
+)
+def test_callbacks_that_contradict_adapters_or_exact_resume_are_refused(refused, tmp_path, callback, says):
+    sentence = refused("fit", "--trainer.callbacks", f"[{callback}]")
+    assert sentence.startswith("error: --trainer.callbacks ")
+    assert says in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overfit_batches_is_refused(refused, tmp_path):
+    assert "--trainer.overfit_batches 2: is not supported" in refused("fit", "--trainer.overfit_batches", "2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_micro_batches_than_an_epoch_has_are_refused_before_anything_is_written(refused, tmp_path):
+    sentence = refused("fit", "--trainer.val_check_interval", "1000")
+    assert "--trainer.val_check_interval 1000: is more than the 10 micro-batches of an epoch" in sentence
+    assert not list(tmp_path.rglob("last.ckpt"))
+
+
+def test_half_an_epoch_is_rounded_to_an_optimizer_step(run, tmp_path):
+    run("fit", "--trainer.val_check_interval", "0.5", "--trainer.max_epochs", "1", "--samples.count", "0")
+    assert sorted(curve(tmp_path / "run", "val/loss")) == [1, 3]  # after 2 and 4 of 5 steps
+
+
+def test_a_run_without_checkpointing_writes_no_checkpoint_and_reports_it(run, flags, refused, tmp_path, capsys):
+    off = ("--trainer.enable_checkpointing", "false")
+    run("fit", *off, "--trainer.max_epochs", "1")
+    printed = capsys.readouterr().err
+    assert "Done: step 5" in printed
+    assert "No checkpoint was written (--trainer.enable_checkpointing false)." in printed
+    assert "Write an article" not in printed
+    assert not list(tmp_path.rglob("*.ckpt"))
+    stop = ("--trainer.callbacks+=tests.stopper.StopAt", "--trainer.callbacks.step=2")
+    assert main(flags("fit", *off, *stop)) == 130
+    assert "Resume" not in capsys.readouterr().err
+    assert "remove one of them" in refused("fit", *off, "--trainer.callbacks+=ModelCheckpoint")
 
 
 @pytest.fixture

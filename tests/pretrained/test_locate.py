@@ -6,7 +6,14 @@ import shutil
 import pytest
 
 from onion_lightning.errors import OnionError
-from onion_lightning.pretrained.locate import architecture, load_config, load_tokenizer, locate, same_architecture
+from onion_lightning.pretrained.locate import (
+    architecture,
+    load_config,
+    load_tokenizer,
+    locate,
+    same_architecture,
+    unavailable,
+)
 
 
 @pytest.fixture
@@ -58,3 +65,50 @@ def test_models_are_the_same_if_their_shapes_are(tiny_base, copy):
     saved = architecture(load_config(str(tiny_base)))
     assert same_architecture(str(tiny_base), saved)
     assert not same_architecture(copy("config.json", num_hidden_layers=1), saved)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "is an encoder-only model (bert)"),
+        ({"model_type": "bert", "architectures": None}, "is an encoder-only model (bert)"),
+        ({"model_type": "t5", "architectures": None}, "is a sequence-to-sequence model (t5)"),
+        ({"model_type": "clip", "architectures": None}, "its model type clip is not a causal language model"),
+        ({"model_type": "mamba", "num_attention_heads": None}, "its config.json has no num_attention_heads"),
+        ({"model_type": "unheard-of"}, "model type `unheard-of`"),
+        ({"hidden_size": "many"}, "cannot be loaded ("),
+        (
+            {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}},
+            "requires code of its own, and remote code is never executed; choose a model that transformers supports.",
+        ),
+    ],
+)
+def test_an_unsuitable_model_is_refused_with_what_is_wrong(copy, values, says):
+    name = copy("config.json", **values)
+    with pytest.raises(OnionError) as error:
+        load_config(name)
+    message = str(error.value)
+    assert message.startswith(f"--model.base_model {name}: ")
+    assert says in message
+    assert "Hub" not in message
+    assert "\n" not in message
+
+
+def test_a_config_that_is_no_json_is_refused(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "copy")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(OnionError, match=r"cannot be loaded \(.*not a valid JSON file"):
+        load_config(str(folder))
+
+
+def test_a_package_that_is_missing_is_named():
+    message = str(unavailable("some/model", ImportError("Loading requires `accelerate`")))
+    assert "requires a package that is not installed (Loading requires `accelerate`); install it." in message
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused_before_weights_load(copy):
+    name = copy("config.json", vocab_size=598)
+    with pytest.raises(OnionError) as error:
+        load_tokenizer(name)
+    assert "its tokenizer has 2 tokens without an embedding (ids 598 to 599, such as " in str(error.value)
+    assert "the model has 598); give the model that the tokenizer was made for" in str(error.value)

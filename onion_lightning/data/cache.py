@@ -1,0 +1,61 @@
+"""Lets `datasets` write to this project's cache where its own cannot be written to."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import datasets
+
+from onion_lightning.errors import OnionError, reason
+from onion_lightning.messages import tell
+from onion_lightning.pretrained.demo import cache_dir
+
+__all__ = ["use_writable_cache"]
+
+
+def use_writable_cache(dataset: str | None = None) -> None:
+    """Replace the cache of `datasets` if it is read-only or another user's (datasets#7900, unsloth#6148).
+
+    `datasets` locks files there even to read from it.
+
+    Args:
+        dataset: an ID on the Hub; what the read-only cache contains of it is linked into the new one.
+
+    Raises:
+        OnionError: neither cache can be written to.
+    """
+    found = Path(datasets.config.HF_DATASETS_CACHE)
+    if is_writable(found):
+        return
+    own = cache_dir() / "datasets"
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OnionError(
+            f"HF_DATASETS_CACHE {found}: is not writable, and neither is {own} ({reason(error)}); set HF_DATASETS_CACHE or"
+            " ONION_LIGHTNING_CACHE to a writable folder."
+        ) from error
+    if dataset is not None:
+        name = dataset.replace("/", "___").lower()
+        with contextlib.suppress(OSError):  # it may be absent or unreadable; `datasets` then downloads it
+            link_files(found / name, own / name)
+    datasets.config.HF_DATASETS_CACHE = own
+    datasets.config.DOWNLOADED_DATASETS_PATH = own / datasets.config.DOWNLOADED_DATASETS_DIR
+    tell(f"The cache {found} is not writable; reading from it, and writing to {own}.")
+
+
+def is_writable(folder: Path) -> bool:
+    """Return whether files can be created in a folder, and its lock files opened."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        locks = list(folder.glob("*.lock"))
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK) and all(os.access(lock, os.R_OK | os.W_OK) for lock in locks)
+
+
+def link_files(source: Path, target: Path) -> None:
+    """Create a folder like another one, with links to its files."""
+    if not target.exists():
+        shutil.copytree(source, target, copy_function=os.symlink, ignore=shutil.ignore_patterns("*.lock"))
