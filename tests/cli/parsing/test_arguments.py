@@ -2,7 +2,7 @@
 
 import json
 
-from onion_lightning.cli.arguments import given_keys, plain_json, resume_command, split_flags
+from onion_lightning.cli.parsing.arguments import given_keys, plain_json, resume_command, split_flags
 
 
 def test_json_escapes_in_headlines_are_read():

@@ -1,0 +1,1 @@
+"""Parses and checks a command line: flags, YAML files and checkpoints, and the wording of errors in them."""
