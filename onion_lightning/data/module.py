@@ -60,7 +60,7 @@ class OnionDataModule(pl.LightningDataModule):
         batch_size: int = 8,
         global_batch_size: int = 64,
         num_workers: int = 0,
-        headlines: str | list[str] | None = None,
+        headlines: list[str] | str | None = None,
         headlines_file: str | None = None,
         base_model: str = "NousResearch/Llama-2-7b-hf",
         seed: int | None = None,

@@ -67,7 +67,8 @@ def find_files(path: Path) -> list[Path]:
     """
     if not path.exists():
         raise OnionError(
-            f"--data.path {path}: no such file or directory; give a CSV, TSV, JSONL or Parquet file, or sample for the packaged corpus."
+            f"--data.path {path}: no such file or directory; give a CSV, TSV, JSONL or Parquet file, or sample, the packaged"
+            " corpus."
         )
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in READERS) if path.is_dir() else [path]
     if not files:

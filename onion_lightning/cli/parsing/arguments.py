@@ -14,7 +14,17 @@ import yaml
 from onion_lightning.cli.parsing.parser import PROGRAM
 from onion_lightning.errors import UsageError
 
-__all__ = ["CONFIG_FLAGS", "config_files", "flat_keys", "given_keys", "given_value", "given_values", "predict_command", "prepare", "resume_command"]
+__all__ = [
+    "CONFIG_FLAGS",
+    "config_files",
+    "flat_keys",
+    "given_keys",
+    "given_value",
+    "given_values",
+    "predict_command",
+    "prepare",
+    "resume_command",
+]
 
 CONFIG_FLAGS = ("-c", "--config")
 MACHINE = (*CONFIG_FLAGS, "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
@@ -53,15 +63,15 @@ def headline_list(value: str) -> str:
     if value.startswith("--") or value == "null":
         return value
     try:
-        found = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        if re.match(r"\s*\[\s*[\"']", value):
-            raise UsageError(
-                f"--data.headlines {value[:80]}: is not a valid list; give a headline, or a list such as"
-                ' \'["One Headline", "Another"]\'.'
-            ) from error
-        return json.dumps([value], ensure_ascii=False)
-    return value if isinstance(found, list) else json.dumps([value], ensure_ascii=False)
+        found = yaml.safe_load(value) if value.startswith("[") else value
+    except yaml.YAMLError:
+        found = [None] if re.match(r"\[\s*[\"']", value) else value
+    if isinstance(found, list) and not all(isinstance(headline, str) for headline in found):
+        raise UsageError(
+            f"--data.headlines {value[:80]}: is not a valid list; give a headline, or a list such as"
+            ' \'["One Headline", "Another"]\'.'
+        )
+    return json.dumps(found if isinstance(found, list) else [value], ensure_ascii=False)
 
 
 def config_files(args: Sequence[str]) -> list[str]:

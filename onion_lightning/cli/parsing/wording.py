@@ -32,6 +32,12 @@ ACCEPTED = {
     "seed_everything": "a whole number of at least 0, or true for a random seed",
     "trainer.precision": "16-mixed, bf16-mixed or 32-true",
 }
+# Flags that accept classes, with an example.
+CLASSES = {
+    "trainer.callbacks": "callbacks.EarlyStopping",
+    "trainer.logger": "loggers.CSVLogger",
+    "trainer.plugins": "plugins.MixedPrecision",
+}
 # What Lightning's Trainer accepts, where its own words are long or name classes.
 TRAINER_ACCEPTS = {
     "gradient_clip_algorithm": "must be norm or value",
@@ -41,8 +47,8 @@ TRAINER_ACCEPTS = {
 }
 # Lines of a jsonargparse error that say only what else would have been accepted.
 UNSPECIFIC = re.compile(
-    r"Expected a <|Expected a typing|Expected a dot import path|Expected a path but|Not a valid subclass"
-    r"|Subclass types expect|Option '\w+' is not accepted$|a class path \(str\)|a dict with|Does not validate|Subtypes:|Errors:"
+    r"Expected a <|Expected a typing|Expected a dot import path|Expected a path but"
+    r"|Not a valid subclass|Subclass types expect|a class path \(str\)|a dict with|Does not validate|Subtypes:|Errors:"
 )
 
 
@@ -129,7 +135,7 @@ def bad_file(text: str, args: Sequence[str]) -> str | None:
             place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
             return f"--config {file}: is not valid YAML ({place}{getattr(error, 'problem', error)}); correct it."
         if not isinstance(content, dict):
-            return f"--config {file}: contains no settings; write lines such as `data: {path: sample}`."
+            return f"--config {file}: contains no settings; write lines such as `data: {{path: sample}}`."
     return None
 
 
@@ -139,8 +145,8 @@ def bad_value(key: str, text: str, args: Sequence[str]) -> str:
         name, detail = about
         return f"{where.format(value=name)}: {detail}; --{key}.help CLASS describes the arguments of a class."
     where = where.format(value=shorten_text(received(key, text, args)) or "''")
-    if key in ("trainer.callbacks", "trainer.logger", "trainer.plugins"):
-        return f"{where}: is not a class or a list of classes; --{key}.help lists them."
+    if key in CLASSES:
+        return f"{where}: is not a class; give its import path, such as lightning.pytorch.{CLASSES[key]}."
     return f"{where}: must be {ACCEPTED.get(key) or accepted(text)}."
 
 
