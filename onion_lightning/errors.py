@@ -1,12 +1,11 @@
 """Errors that are reported to the user in one sentence, and the exception that a signal raises."""
 
-import re
-
 __all__ = [
     "Interrupted",
     "NoGradientError",
     "NonFiniteError",
     "OnionError",
+    "UsageError",
     "check_range",
     "reason",
     "sentence",
@@ -19,6 +18,10 @@ class OnionError(Exception):
 
     The command prints it on stderr, without a traceback, and exits with status 1.
     """
+
+
+class UsageError(OnionError):
+    """A command line that cannot be parsed or contradicts itself. The command exits with status 2."""
 
 
 class NoGradientError(OnionError):
@@ -58,10 +61,8 @@ def check_range(flag: str, value: object, good: bool, accepted: str) -> None:
 
 
 def sentence(error: Exception) -> str:
-    """Return a library's error about the configuration as one line, without its usage text."""
-    text = str(error)
-    text = re.sub(r"(?s)\n\s*(For details of accepted options|Subtypes|Given value type).*", "", text)
-    return " ".join(text.split())
+    """Return a library's error about the configuration as one line."""
+    return " ".join(str(error).split())
 
 
 def reason(error: Exception) -> str:

@@ -1,16 +1,18 @@
 """Runs a command line and returns its exit status; errors are reported in one sentence."""
 
 import sys
+from inspect import signature
 
-from jsonargparse import ArgumentError
+import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from onion_lightning.cli.arguments import plain_json, resume_command, split_flags
 from onion_lightning.cli.launchers import die_with_parent, started_by_lightning, wait_for_parent
 from onion_lightning.cli.library_warnings import silence_libraries
 from onion_lightning.cli.onion_cli import OnionCLI
+from onion_lightning.cli.parsing.arguments import prepare, resume_command
+from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.cli.signals import StopSignals
-from onion_lightning.errors import Interrupted, OnionError, sentence
+from onion_lightning.errors import Interrupted, OnionError, UsageError
 from onion_lightning.messages import is_rank_zero, print_any_text, tell
 from onion_lightning.planning.out_of_memory import OutOfMemory
 
@@ -31,16 +33,16 @@ def main(args: list[str] | None = None) -> int:
     signals = StopSignals()
     try:
         with signals:
-            OnionCLI([plain_json(word) for word in split_flags(args)], signals)
+            OnionCLI(prepare(args), signals)
     except OutOfMemory as error:
         tell(f"error: {error}", on_every_rank=True)
         return 1
+    except UsageError as error:
+        return fail(str(error), 2)
     except OnionError as error:
         return fail(str(error), 1)
-    except ArgumentError as error:
-        return fail(sentence(error), 2)
-    except MisconfigurationException as error:
-        return fail(f"--trainer.*: {sentence(error)}", 1)
+    except MisconfigurationException as error:  # raised while a command runs
+        return fail(str(explain_trainer(error, dict.fromkeys(signature(pl.Trainer).parameters))), 1)
     except Interrupted as stop:
         return interrupted(stop, args, signals.training_began)
     return 0

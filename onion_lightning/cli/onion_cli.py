@@ -7,16 +7,18 @@ from typing import Any
 
 import lightning.pytorch as pl
 import wandb
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 
-from onion_lightning.cli.arguments import given_keys, predict_command
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
 from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
-from onion_lightning.cli.parser import SaveConfig, add_flags, parser_settings
-from onion_lightning.cli.precedence import apply_checkpoint
+from onion_lightning.cli.parsing.arguments import given_keys, predict_command
+from onion_lightning.cli.parsing.checks import check_command, check_options
+from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
+from onion_lightning.cli.parsing.precedence import apply_checkpoint
+from onion_lightning.cli.parsing.wording import explain_building, explain_parsing
 from onion_lightning.cli.signals import GracefulStop, StopSignals
 from onion_lightning.cli.trainer import (
     as_list,
@@ -105,8 +107,14 @@ class OnionCLI(LightningCLI):
     # Before anything is built
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        flags = {name: flag_names(found) for name, found in self._subcommand_parsers.items()}
+        check_command(args, flags)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise explain_parsing(error, args, flags, args[0] if args[0] in flags else "") from error
         given = given_keys(self.args)
+        check_options(self.config["subcommand"], vars(self.options), given)
         self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, given, self.folder)
 
     def _parse_ckpt_path(self) -> None:
@@ -142,6 +150,12 @@ class OnionCLI(LightningCLI):
 
     # Building
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (MisconfigurationException, ImportError, ValueError) as error:
+            raise explain_building(error, self.options.as_dict()) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Build the Trainer, or the session of a command that needs none."""
         built = self.config_init[self.subcommand]
@@ -165,7 +179,7 @@ class OnionCLI(LightningCLI):
         }
         try:
             trainer = super().instantiate_trainer(**config, **kwargs)
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, TypeError, ValueError) as error:
             raise explain(error, built.trainer) from error
         check_strategy(trainer.strategy, built.trainer.strategy)
         compute_dtype(trainer.precision)  # a plugin may have set another one
@@ -182,7 +196,7 @@ class OnionCLI(LightningCLI):
 
     def callbacks(self, built: Namespace) -> list[pl.Callback]:
         """Return this project's callbacks for the subcommand, with the configured ones between them."""
-        configured = built.trainer.callbacks or []
+        configured = as_list(built.trainer.callbacks or [])
         bar = [] if built.trainer.enable_progress_bar is False else [Progress()]
         check_callbacks(configured, self.options.trainer.enable_checkpointing)
         stop = GracefulStop(self.signals, self.saves)

@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
+from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.errors import OnionError, sentence
 from onion_lightning.messages import tell
 from onion_lightning.model.base_model import best_precision, compute_dtype, has_bfloat16
@@ -177,10 +178,12 @@ def check_strategy(strategy: Strategy, asked: Any) -> None:
 
 def explain(error: Exception, config: dict[str, Any]) -> OnionError:
     """Return Lightning's error about the Trainer's arguments as a sentence that names the flags."""
-    if not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
-        return OnionError(f"--trainer: {sentence(error)}")
+    if "strategy name" in str(error) or not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
+        return explain_trainer(error, config)
     machine = f"--trainer.devices {config['devices']} and --trainer.strategy {config['strategy']}"
+    remedy = "without a GPU, use --trainer.accelerator cpu or configs/cpu.yaml"
+    if config["accelerator"] == "cpu":
+        remedy = "give the number of processes, at least 1"
     return OnionError(
-        f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; without a GPU, use"
-        " --trainer.accelerator cpu or configs/cpu.yaml."
+        f"--trainer.accelerator {config['accelerator']} with {machine}: {sentence(error).rstrip('.')}; {remedy}."
     )

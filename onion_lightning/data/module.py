@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.corpus import column_values, load_corpus
 from onion_lightning.data.encoding import CorpusReport, Encoded, encode_corpus
-from onion_lightning.data.headlines import load_headlines
+from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
@@ -27,7 +27,8 @@ class OnionDataModule(pl.LightningDataModule):
     """Reads, cleans, splits and tokenizes a corpus, and distributes its rows over the ranks.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet file, directory of such files, Hugging Face dataset ID, or kaggle:OWNER/NAME.
+        path: CSV, TSV, JSONL or Parquet file, directory of such files, Hugging Face dataset ID, kaggle:OWNER/NAME, or sample
+            for the packaged corpus.
         headline_column: name of the headline column; by default, title or headline (case-insensitive).
         article_column: name of the article column; by default, content, article, text or body (case-insensitive).
         min_words: minimum number of words in an article; shorter articles are dropped.
@@ -38,8 +39,9 @@ class OnionDataModule(pl.LightningDataModule):
         batch_size: maximum number of rows in a micro-batch on each device.
         global_batch_size: number of rows per optimizer step over all devices; gradient accumulation is derived from it.
         num_workers: number of worker processes that load batches; 0 loads them in the main process.
-        headlines: headlines to write articles for (predict only).
-        headlines_file: text file with one headline per line, or CSV, TSV or JSONL file with a headline column (predict only).
+        headlines: a headline, or a list of headlines, to write articles for (predict only).
+        headlines_file: text file with one headline per line, or CSV, TSV or JSONL file with a headline column (predict only);
+            - is standard input.
         base_model: model whose tokenizer is used; set automatically from --model.base_model.
         seed: seed for the order of the training rows; by default, the value of --seed_everything.
     """
@@ -59,7 +61,7 @@ class OnionDataModule(pl.LightningDataModule):
         batch_size: int = 8,
         global_batch_size: int = 64,
         num_workers: int = 0,
-        headlines: list[str] | None = None,
+        headlines: list[str] | str | None = None,
         headlines_file: str | None = None,
         base_model: str = "NousResearch/Llama-2-7b-hf",
         seed: int | None = None,
@@ -74,7 +76,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.global_batch_size = global_batch_size
         self.num_workers = num_workers
-        self.headlines = headlines
+        self.headlines = [headlines] if isinstance(headlines, str) else headlines
         self.headlines_file = headlines_file
         self.base_model = base_model
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
@@ -99,7 +101,8 @@ class OnionDataModule(pl.LightningDataModule):
         """
         self.tokenizer = load_tokenizer(self.base_model)
         if stage == "predict":
-            self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context)
+            streamed = self.read_stream_once()
+            self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context, streamed)
             return
         self.encoded, self.texts, self.report = self.encode()
         for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
@@ -117,6 +120,15 @@ class OnionDataModule(pl.LightningDataModule):
             )
         corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
         return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
+
+    def read_stream_once(self) -> bytes | None:
+        """Return what rank 0 reads from a headlines file that can be read only once; None if it is an ordinary file."""
+        assert self.trainer is not None
+        if self.headlines_file is None:
+            return None
+        read = read_stream(self.headlines_file) if self.trainer.is_global_zero else None
+        streamed: bytes | None = self.trainer.strategy.broadcast(read)
+        return streamed
 
     @property
     def context(self) -> int:
@@ -220,10 +232,10 @@ class OnionDataModule(pl.LightningDataModule):
 
 
 def check_flags(data: OnionDataModule) -> None:
-    """Check the ranges of the flags.
+    """Check the flags.
 
     Raises:
-        OnionError: a value is out of range.
+        OnionError: a value is out of range, or two flags contradict each other.
     """
     counts = {"batch_size": 1, "global_batch_size": 1, "max_length": 8, "min_words": 0, "num_workers": 0}
     for name, smallest in counts.items():
@@ -232,6 +244,11 @@ def check_flags(data: OnionDataModule) -> None:
     val, test = data.fractions
     check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
     check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")
+    if data.headlines is not None and data.headlines_file is not None:
+        raise OnionError(
+            f"--data.headlines_file {data.headlines_file}: cannot be combined with --data.headlines; give one of them (null"
+            " for the other, if a YAML file sets it)."
+        )
     if val + test >= 1:
         raise OnionError(
             f"--data.val_fraction {val}: with --data.test_fraction {test} leaves no rows to train on; give smaller"

@@ -1,4 +1,4 @@
-"""Loads the rows of `--data.path`: local files, a dataset on the Hugging Face Hub, or a dataset on Kaggle.
+"""Loads the rows of `--data.path`: the packaged sample, local files, or a dataset on the Hugging Face Hub or Kaggle.
 
 Rows read from files are cached by `datasets`, keyed by the bytes of the files.
 """
@@ -18,6 +18,7 @@ from onion_lightning.errors import OnionError, shorten
 __all__ = ["file_hash", "find_files", "read_source"]
 
 RAW = datasets.Features({name: datasets.Value("string") for name in RawRow.__annotations__})
+SAMPLE = Path(__file__).parent / "sample" / "onion_sample.csv"  # also in an installed package
 SUFFIXES = ", ".join(sorted(READERS))
 
 
@@ -25,12 +26,14 @@ def read_source(path: str, columns: Columns) -> datasets.Dataset:
     """Read all rows of a source as a dataset of `RawRow`s.
 
     Args:
-        path: a file, a directory, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
+        path: `sample`, a file, a directory, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
         columns: names of the headline and the article column; None accepts the usual names.
 
     Raises:
         OnionError: the source cannot be loaded, contains no rows, or lacks one of the columns.
     """
+    if path == "sample":
+        return read_files(path, SAMPLE, columns)
     use_writable_cache(path if looks_like_hub_id(path) else None)
     if path.startswith("kaggle:"):
         return read_files(path, Path(download_from_kaggle(path)), columns)
@@ -65,7 +68,10 @@ def find_files(path: Path) -> list[Path]:
         OnionError: the path does not exist, or contains no file of a supported type.
     """
     if not path.exists():
-        raise OnionError(f"--data.path {path}: no such file or directory; give a CSV, TSV, JSONL or Parquet file.")
+        raise OnionError(
+            f"--data.path {path}: no such file or directory; give a CSV, TSV, JSONL or Parquet file, or sample, the packaged"
+            " corpus."
+        )
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in READERS) if path.is_dir() else [path]
     if not files:
         raise OnionError(f"--data.path {path}: the directory contains no {SUFFIXES} file; add one.")

@@ -1,11 +1,14 @@
 """The sources that `--data.path` can name, and the cache."""
 
 import sys
+import tomllib
 
 import pytest
+from setuptools import find_namespace_packages
 
-from onion_lightning.data.sources import file_hash
+from onion_lightning.data.sources import SAMPLE, file_hash
 from onion_lightning.errors import OnionError
+from tests.conftest import ROOT
 from tests.data.conftest import body, load, put, texts, write_csv
 
 
@@ -57,3 +60,16 @@ def test_a_kaggle_path_without_kagglehub_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(OnionError, match=r"pip install 'onion_lightning\[kaggle\]'"):
         load("kaggle:undefinenull/satirical-news-from-the-onion")
+
+
+def test_the_packaged_corpus_is_found_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sample").mkdir()
+    assert load("sample").kept > 250
+
+
+def test_the_packaged_corpus_is_installed_with_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folder = "onion_lightning.data.sample"
+    assert folder in find_namespace_packages(ROOT, include=settings["packages"]["find"]["include"])
+    assert any(SAMPLE.match(pattern) for pattern in settings["package-data"][folder])

@@ -31,3 +31,23 @@ def test_help_lists_every_command_and_no_library_prints_anything(shell):
     assert done.stderr == ""
     for name in ("fit", "validate", "test", "predict", "evaluate", "attend"):
         assert f"\n    {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "given", "found"),
+    [
+        ("--data.headlines", "Man: I Won", ["Man: I Won"]),
+        ("--data.headlines", "[sic] Man", ["[sic] Man"]),
+        ("--data.headlines", '["A", "B: C"]', ["A", "B: C"]),
+        ("--data.headlines+", "1984", ["1984"]),
+        ("--data.headlines", "null", None),
+    ],
+)
+def test_the_parser_reads_headlines_as_they_were_typed(parse, flag, given, found):
+    assert parse("predict", flag, given).data.headlines == found
+
+
+@pytest.mark.parametrize("headline", ["Man: I Won", "[sic] Man", "1984"])
+def test_a_headline_in_a_yaml_file_is_read_as_it_was_written(parse, tmp_path, headline):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"data": {"headlines": headline}}))
+    assert parse("predict", "--config", str(tmp_path / "c.yaml")).data.headlines == headline

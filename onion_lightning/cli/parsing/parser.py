@@ -12,19 +12,26 @@ from onion_lightning.surrogates import replace_surrogates
 from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.samples import Samples
 
-__all__ = ["PROGRAM", "SaveConfig", "add_flags", "parser_settings"]
+__all__ = ["PROGRAM", "SaveConfig", "add_flags", "flag_names", "parser_settings"]
 
 PROGRAM = "python -m onion_lightning"
 
 
 def parser_settings(subcommands: dict[str, set[str]]) -> dict[str, Any]:
-    """Arguments of the parsers: errors are raised, so that `main` can report them in one sentence."""
+    """Arguments of the parsers: errors are raised, so that they are reported in one sentence; names are not abbreviated."""
+    settings = {"exit_on_error": False, "allow_abbrev": False}
     return {
-        "exit_on_error": False,
+        **settings,
         "prog": PROGRAM,
         "description": "Fine-tune a language model on headlines and articles, and write articles for new headlines.",
-        **{name: {"exit_on_error": False} for name in subcommands},
+        **{name: dict(settings) for name in subcommands},
     }
+
+
+def flag_names(parser: LightningArgumentParser) -> list[str]:
+    """Return the names of a parser's flags, without dashes and without those that print help."""
+    words = [word for action in parser._actions for word in action.option_strings if word.startswith("--")]
+    return [word[2:] for word in words if not word.endswith(("help", "+"))]
 
 
 def add_flags(parser: LightningArgumentParser) -> None:

@@ -1,0 +1,126 @@
+"""Preprocesses command-line arguments, and builds the commands that are printed to the user."""
+
+import contextlib
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from onion_lightning.cli.parsing.parser import PROGRAM
+from onion_lightning.errors import UsageError
+from onion_lightning.surrogates import replace_surrogates
+
+__all__ = [
+    "CONFIG_FLAGS",
+    "config_files",
+    "flat_keys",
+    "given_keys",
+    "given_value",
+    "given_values",
+    "predict_command",
+    "prepare",
+    "resume_command",
+]
+
+CONFIG_FLAGS = ("-c", "--config")
+MACHINE = (*CONFIG_FLAGS, "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
+
+
+def split_flags(args: Sequence[str]) -> list[str]:
+    """Split `--flag=value` into two words, so that a flag is found however it was written."""
+    return [part for word in args for part in (word.split("=", 1) if word.startswith("--") else [word])]
+
+
+def plain_json(word: str) -> str:
+    """Decode the escapes of a JSON list: the parser reads YAML, which has no surrogate pairs such as "\\ud83e\\udd5a"."""
+    if not word.startswith("["):
+        return word
+    if "\\u" in word:
+        with contextlib.suppress(json.JSONDecodeError):
+            word = json.dumps(json.loads(word), ensure_ascii=False)
+    return replace_surrogates(word)
+
+
+def prepare(args: Sequence[str]) -> list[str]:
+    """Return a command line in the form that the parser expects.
+
+    Raises:
+        UsageError: `--data.headlines` is neither a headline nor a list of headlines.
+    """
+    words = [plain_json(word) for word in split_flags(args)]
+    flags = ("--data.headlines", "--data.headlines+")
+    return [headline_list(word) if flag in flags else word for flag, word in zip(["", *words], words, strict=False)]
+
+
+def headline_list(value: str) -> str:
+    """Return the value of `--data.headlines` as a list: the parser would read some headlines as YAML, such as "Man: I Won".
+
+    Raises:
+        UsageError: the value begins like a list of quoted headlines, but is none.
+    """
+    if value.startswith("--") or value == "null":
+        return value
+    try:
+        found = yaml.safe_load(value) if value.startswith("[") else value
+    except yaml.YAMLError:
+        found = [None] if re.match(r"\[\s*[\"']", value) else value
+    if isinstance(found, list) and not all(isinstance(headline, str) for headline in found):
+        raise UsageError(
+            f"--data.headlines {value[:80]}: is not a valid list; give a headline, or a list such as"
+            ' \'["One Headline", "Another"]\'.'
+        )
+    return json.dumps(found if isinstance(found, list) else [value], ensure_ascii=False)
+
+
+def config_files(args: Sequence[str]) -> list[str]:
+    """Return the YAML files that a command line names with `--config`, if they exist."""
+    return [file for file in given_values(args, CONFIG_FLAGS) if Path(file).is_file()]
+
+
+def given_value(args: Sequence[str], flag: str) -> str | None:
+    """Return the last value that a command line gives a flag; None if it gives none."""
+    values = given_values(args, (flag, f"{flag}+"))
+    return values[-1] if values else None
+
+
+def given_values(args: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return all values that a command line gives flags with one of these names."""
+    return [value for flag, value in pairwise(args) if flag in flags and not value.startswith("--")]
+
+
+def given_keys(args: Sequence[str]) -> set[str]:
+    """Return the dotted names of all values that a command line gives, by flag or in a YAML file."""
+    keys = {word[2:].split("=")[0].rstrip("+") for word in args if word.startswith("--")}
+    if "-c" in args:
+        keys.add("config")
+    for file in config_files(args):
+        keys |= flat_keys(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
+    return keys
+
+
+def flat_keys(settings: dict[str, Any], prefix: str = "") -> set[str]:
+    """Return the dotted names of all settings in the content of a YAML file, including those of sections."""
+    keys = {prefix + name for name in settings}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            keys |= flat_keys(value, f"{prefix}{name}.")
+    return keys
+
+
+def resume_command(args: Sequence[str]) -> str:
+    """Return the command that resumes a `fit` from its last checkpoint."""
+    kept = [word for before, word in zip(["", *args], args, strict=False) if before != "--ckpt_path"]
+    kept = [word for word in kept if not word.startswith("--ckpt_path")]
+    return shlex.join([*PROGRAM.split(), *kept, "--ckpt_path", "last"])
+
+
+def predict_command(args: Sequence[str], checkpoint: Path) -> str:
+    """Return a command that writes an article with a checkpoint, on the devices that `fit` was given."""
+    flags = [word for pair in pairwise(args) if pair[0] in MACHINE for word in pair]
+    headlines = ["--data.headlines", '["Area Man Declares War On Tuesday"]']
+    return shlex.join([*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(checkpoint), *headlines])

@@ -1,0 +1,82 @@
+"""Checks a parsed command line, before anything is built."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from jsonargparse import Namespace
+
+from onion_lightning.cli.parsing.parser import PROGRAM
+from onion_lightning.errors import UsageError
+
+__all__ = ["check_command", "check_options"]
+
+SECTIONS = ("trainer", "model", "data", "checkpoint", "samples", "articles")
+LARGEST_SEED = 2**32 - 1  # NumPy's
+
+
+def check_command(args: Sequence[str], commands: Collection[str]) -> None:
+    """Check that a command line begins with a command.
+
+    Raises:
+        UsageError: it does not.
+    """
+    first = args[0] if args else ""
+    if not first:
+        raise UsageError(
+            f"no command; type {PROGRAM} and one of {', '.join(commands)}, for example {PROGRAM} fit --config"
+            f" configs/cpu.yaml; {PROGRAM} --help describes them."
+        )
+    if first.startswith("-") and first.split("=")[0] not in ("-h", "--help", "-c", "--config", "--print_config"):
+        raise UsageError(f"{first}: the command comes first; type {PROGRAM} COMMAND {first} ...")
+
+
+def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> None:
+    """Check flags that are not checked where they are used.
+
+    Args:
+        command: the command.
+        options: its configuration.
+        given: dotted names of the options that were given, by flag or YAML.
+
+    Raises:
+        UsageError: a value is missing, empty, out of range, or has no effect.
+    """
+    if command == "fit" and not given & {"data", "data.path", "config"}:
+        raise UsageError(
+            f"fit: --data.path is missing; type {PROGRAM} fit --model.base_model demo --data.path sample to try it on a CPU,"
+            " or give --config FILE or --data.path FILE."
+        )
+    check_sections(options)
+    check_empty(options)
+    seed = options["seed_everything"]
+    if not isinstance(seed, bool) and not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed_everything {seed}: must be between 0 and {LARGEST_SEED}.")
+    check_clipping(options["trainer"])
+
+
+def check_sections(options: Mapping[str, Any]) -> None:
+    for name in SECTIONS:
+        if not isinstance(options[name], Namespace):
+            raise UsageError(
+                f"--{name} {options[name]}: must be a YAML file or a section with a line for each setting."
+            )
+
+
+def check_empty(options: Mapping[str, Any]) -> None:
+    """Refuse empty strings: an empty path would mean the current folder, and an empty name nothing at all."""
+    values = {name: options.get(name) for name in ("ckpt_path", "output", "text_file")}
+    for section in SECTIONS:
+        values |= {f"{section}.{name}": value for name, value in vars(options[section]).items()}
+    for name, value in values.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"--{name} '': is empty; give a value, or omit the flag.")
+
+
+def check_clipping(trainer: Mapping[str, Any]) -> None:
+    limit, algorithm = trainer["gradient_clip_val"], trainer["gradient_clip_algorithm"]
+    if limit is not None and not limit >= 0:  # also not NaN
+        raise UsageError(f"--trainer.gradient_clip_val {limit}: must be at least 0, which turns clipping off.")
+    if algorithm is not None and not limit:
+        raise UsageError(
+            f"--trainer.gradient_clip_algorithm {algorithm}: has no effect without --trainer.gradient_clip_val; give both."
+        )
