@@ -11,7 +11,7 @@ from onion_lightning.cli.library_warnings import silence_libraries
 from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import Interrupted, OnionError, sentence
-from onion_lightning.messages import is_rank_zero, tell
+from onion_lightning.messages import is_rank_zero, tell, tell_once
 from onion_lightning.planning.out_of_memory import OutOfMemory
 
 __all__ = ["main"]
@@ -24,6 +24,7 @@ def main(args: list[str] | None = None) -> int:
         The exit status: 0; 1 for bad input; 2 for a command line that cannot be parsed; 128 + signal when stopped.
     """
     silence_libraries()
+    tell_once.cache_clear()
     args = sys.argv[1:] if args is None else args
     if started_by_lightning():
         die_with_parent(True)

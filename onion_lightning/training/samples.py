@@ -31,7 +31,8 @@ class Samples(pl.Callback):
             return
         module: Any = pl_module
         headlines = trainer.datamodule.texts["validation"][: self.count]["headline"]  # type: ignore[attr-defined]
-        written = module.write(headlines, seed=module.seed, max_new_tokens=self.max_new_tokens)
+        limit = {"max_new_tokens": self.max_new_tokens, "flag": "--samples.max_new_tokens"}
+        written = module.write(headlines, seed=module.seed, **limit)
         samples = [(headline, articles[0].text) for headline, articles in zip(headlines, written, strict=True)]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"=== step {trainer.global_step}\n\n")
