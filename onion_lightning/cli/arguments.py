@@ -14,7 +14,8 @@ from onion_lightning.cli.parser import PROGRAM
 
 __all__ = ["given_keys", "plain_json", "predict_command", "resume_command", "split_flags"]
 
-MACHINE = ("-c", "--config", "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
+MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+KEPT = ("-c", "--config", "--model.load_in", *(f"--trainer.{name}" for name in MACHINE))  # by `predict_command`
 
 
 def split_flags(args: Sequence[str]) -> list[str]:
@@ -30,13 +31,21 @@ def plain_json(word: str) -> str:
     return word
 
 
-def given_keys(args: Sequence[str]) -> set[str]:
-    """Return the dotted names of all values that a command line gives, by flag or in a YAML file."""
-    keys = {word[2:].split("=")[0].rstrip("+") for word in args if word.startswith("--")}
-    for flag, value in pairwise(args):
+def given_keys(args: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the dotted names of the values that a command line gives by flag, and of those that it gives in a YAML file.
+
+    A name that is given both ways is in the set of the later one, which is the one that counts.
+    """
+    typed: set[str] = set()
+    configured: set[str] = set()
+    for flag, value in pairwise([*args, ""]):
         if flag in ("-c", "--config") and Path(value).is_file():
-            keys |= flat_keys(yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {})
-    return keys
+            keys = flat_keys(yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {})
+            typed, configured = typed - keys, configured | keys
+        elif flag.startswith("--"):
+            name = flag[2:].split("=")[0].rstrip("+")
+            typed, configured = typed | {name}, configured - {name}
+    return typed, configured
 
 
 def flat_keys(settings: dict[str, Any], prefix: str = "") -> set[str]:
@@ -55,7 +64,10 @@ def resume_command(args: Sequence[str]) -> str:
 
 
 def predict_command(args: Sequence[str], checkpoint: Path) -> str:
-    """Return a command that writes an article with a checkpoint, on the devices that `fit` was given."""
-    flags = [word for pair in pairwise(args) if pair[0] in MACHINE for word in pair]
+    """Return a command that writes an article with a checkpoint, on the devices that `fit` was given.
+
+    The base model and the shape of the adapters come from the checkpoint, whatever the config says.
+    """
+    flags = [word for pair in pairwise(args) if pair[0] in KEPT for word in pair]
     headlines = ["--data.headlines", '["Area Man Declares War On Tuesday"]']
     return shlex.join([*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(checkpoint), *headlines])

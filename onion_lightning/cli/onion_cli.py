@@ -100,7 +100,7 @@ class OnionCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
         given = given_keys(self.args)
-        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, given, self.folder)
+        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, *given, self.folder)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's own lets the checkpoint's hyperparameters beat given flags (see private_api.py)."""

@@ -21,6 +21,12 @@ def test_flags_and_yaml_are_found_whichever_way_they_are_written(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("model: {lora_rank: 4}\n")
     for words in (["--config", str(config), "--data.path", "x"], [f"--config={config}", "--data.path=x"]):
-        keys = given_keys(split_flags(["fit", *words]))
-        assert {"model.lora_rank", "data.path"} <= keys
-        assert "model.lora_alpha" not in keys
+        assert given_keys(split_flags(["fit", *words])) == ({"data.path"}, {"model", "model.lora_rank"})
+
+
+def test_a_value_that_is_typed_and_configured_counts_as_the_later_one(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {lora_rank: 4}\n")
+    typed, configured = ["--model.lora_rank", "2"], ["--config", str(config)]
+    assert given_keys([*typed, *configured]) == (set(), {"model", "model.lora_rank"})
+    assert given_keys([*configured, *typed]) == ({"model.lora_rank"}, {"model"})
