@@ -55,7 +55,7 @@ class LastCheckpoint(Checkpoint):
                 self.save(trainer)
             return
         self.row = row_to_log(trainer)
-        interval = trainer.val_check_batch
+        interval = trainer.val_check_batch if trainer.enable_validation else None
         validates = interval is not None and (batch_idx + 1) % interval == 0
         ends = batch_idx + 1 == trainer.num_training_batches or trainer.global_step == trainer.max_steps
         self.validation_due = validates
