@@ -240,6 +240,7 @@ def check_flags(data: OnionDataModule) -> None:
     for name, smallest in counts.items():
         value = getattr(data, name)
         check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
+    check_range("--data.seed", data.seed, data.seed >= 0, "at least 0")  # numpy refuses others
     val, test = data.fractions
     check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
     check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")

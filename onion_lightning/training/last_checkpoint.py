@@ -25,6 +25,7 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str = "checkpoints/run", every_n_train_steps: int = 50) -> None:
         check_range("--checkpoint.every_n_train_steps", every_n_train_steps, every_n_train_steps >= 1, "at least 1")
+        check_range("--checkpoint.dirpath", repr(dirpath), bool(dirpath.strip()), "a folder")
         self.folder = Path(dirpath).expanduser()
         self.every = every_n_train_steps
         self.saved_at = -1

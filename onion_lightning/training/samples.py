@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from onion_lightning.errors import check_range
+
 __all__ = ["Samples"]
 
 
@@ -20,6 +22,8 @@ class Samples(pl.Callback):
     """
 
     def __init__(self, count: int = 4, max_new_tokens: int = 200, dirpath: str = "checkpoints/run") -> None:
+        check_range("--samples.count", count, count >= 0, "at least 0 (0 disables them)")
+        check_range("--samples.max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1")
         self.count = count
         self.max_new_tokens = max_new_tokens
         self.path = Path(dirpath).expanduser() / "samples.txt"
