@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from tests.conftest import adapters, curve, sample_rows
+from tests.conftest import curve, sample_rows
 
 ALL = ("--data.val_fraction", "0")
 
@@ -18,10 +18,10 @@ def test_training_on_all_rows_writes_no_best_and_resumes(run, refused, tmp_path,
     folder = tmp_path / "run"
     assert {file.name for file in folder.glob("*")} == {"last.ckpt", "metrics.csv", "corpus_report.json", "config.yaml"}
     assert curve(folder, "val/loss") == {}
-    whole = adapters(folder / "last.ckpt")
+    steps = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
     run("fit", *ALL, "--trainer.max_epochs", "1")
     run("fit", *ALL, "--ckpt_path", "last", "--trainer.max_epochs", "2")
-    assert all(torch.equal(whole[name], value) for name, value in adapters(folder / "last.ckpt").items())
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == steps
     assert "best.ckpt: no such file, which only a run with validation writes; the newest valid one is" in refused(
         "predict", "--ckpt_path", "best", "--data.headlines", '["A"]'
     )
