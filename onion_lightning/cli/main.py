@@ -13,7 +13,7 @@ from onion_lightning.cli.parsing.arguments import prepare, resume_command
 from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import Interrupted, OnionError, UsageError
-from onion_lightning.messages import is_rank_zero, print_any_text, tell
+from onion_lightning.messages import is_rank_zero, print_any_text, tell, tell_once
 from onion_lightning.planning.out_of_memory import OutOfMemory
 
 __all__ = ["main"]
@@ -27,6 +27,7 @@ def main(args: list[str] | None = None) -> int:
     """
     silence_libraries()
     print_any_text()
+    tell_once.cache_clear()
     args = sys.argv[1:] if args is None else args
     if started_by_lightning():
         die_with_parent(True)

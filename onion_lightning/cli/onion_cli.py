@@ -114,8 +114,8 @@ class OnionCLI(LightningCLI):
         except ArgumentError as error:
             raise explain_parsing(error, args, flags, args[0] if args[0] in flags else "") from error
         given = given_keys(self.args)
-        check_options(self.config["subcommand"], vars(self.options), given)
-        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, given, self.folder)
+        check_options(self.config["subcommand"], vars(self.options), set().union(*given))
+        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, *given, self.folder)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's own lets the checkpoint's hyperparameters beat given flags (see private_api.py)."""

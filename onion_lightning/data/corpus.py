@@ -169,7 +169,15 @@ def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
 def assign_splits(
     rows: datasets.Dataset, kept: np.ndarray, val_fraction: float, test_fraction: float
 ) -> dict[str, datasets.Dataset]:
+    """Split the kept rows by the hash of their headlines.
+
+    A corpus of a few rows may have none in the validation split. Then the training row that comes next is moved there.
+    """
     keys = column_values(rows, "headline_key")[kept]
-    split = np.array([split_of_key(int(key), val_fraction, test_fraction) for key in keys])
+    split = np.array([split_of_key(int(key), val_fraction, test_fraction) for key in keys], dtype="U10")
+    train = np.flatnonzero(split == "train")
+    if val_fraction > 0 and len(train) > 1 and "validation" not in split:
+        nearest = np.argmin(keys[train].astype(np.uint64))  # as in `split_of_key`, modulo 2**64
+        split[train[nearest]] = "validation"
     texts = rows.select_columns(["headline", "article"])
     return {name: texts.select(kept[split == name]) for name in SPLITS}

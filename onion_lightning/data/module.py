@@ -18,6 +18,7 @@ from onion_lightning.data.limits import set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError, check_range
+from onion_lightning.messages import tell
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
 
 __all__ = ["OnionDataModule"]
@@ -32,7 +33,8 @@ class OnionDataModule(pl.LightningDataModule):
         headline_column: name of the headline column; by default, title or headline (case-insensitive).
         article_column: name of the article column; by default, content, article, text or body (case-insensitive).
         min_words: minimum number of words in an article; shorter articles are dropped.
-        val_fraction: fraction of headlines in the validation split, selected by a hash of the headline.
+        val_fraction: fraction of headlines in the validation split, selected by a hash of the headline; 0 trains without
+            validation, samples and best.ckpt.
         test_fraction: fraction of headlines in the test split, selected by a hash of the headline.
         max_length: maximum number of tokens in an example: prompt, article and end-of-sequence token.
         overflow: what to do with a longer example; cut keeps its beginning, drop discards it.
@@ -109,6 +111,7 @@ class OnionDataModule(pl.LightningDataModule):
             self.check_split(split)
         if stage == "fit":
             self.make_sampler()
+            self.skip_validation()
 
     def encode(self) -> Encoded:
         """Return the encoded corpus, from the cache if possible."""
@@ -136,14 +139,24 @@ class OnionDataModule(pl.LightningDataModule):
         return int(load_config(self.base_model).max_position_embeddings)
 
     def check_split(self, split: str) -> None:
-        unused = split == "validation" and getattr(self.trainer, "limit_val_batches", 1) == 0
-        if len(self.encoded[split]) or unused:
+        trainer = self.trainer
+        fits = trainer is not None and trainer.state.fn == "fit"
+        unused = getattr(trainer, "limit_val_batches", 1) == 0 or (fits and self.fractions[0] == 0)
+        if len(self.encoded[split]) or (split == "validation" and unused):
             return
         flag, value = ("test", self.fractions[1]) if split == "test" else ("val", self.fractions[0])
         raise OnionError(
             f"--data.{flag}_fraction {value}: leaves no {split} rows among the {self.report.kept} that remain from"
-            f" {self.path} after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows."
+            f" {self.path} after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows"
+            + (", or 0 to train without validation." if fits and split == "validation" else ".")
         )
+
+    def skip_validation(self) -> None:
+        """Have the Trainer run no validation if `--data.val_fraction 0` asks for none."""
+        assert self.trainer is not None
+        if self.fractions[0] == 0:
+            self.trainer.limit_val_batches = 0
+            tell("--data.val_fraction 0: training without validation, samples and best.ckpt.")
 
     def make_sampler(self) -> None:
         """Form the global batches, and set the Trainer's gradient accumulation to one optimizer step per global batch."""
@@ -241,6 +254,7 @@ def check_flags(data: OnionDataModule) -> None:
     for name, smallest in counts.items():
         value = getattr(data, name)
         check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
+    check_range("--data.seed", data.seed, data.seed >= 0, "at least 0")  # numpy refuses others
     val, test = data.fractions
     check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
     check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")

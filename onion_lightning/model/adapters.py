@@ -1,5 +1,6 @@
 """Inserts LoRA adapters into a frozen base model, saves them in a checkpoint, and checks that saved adapters match."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from onion_lightning.errors import OnionError, check_range
 __all__ = [
     "ADAPTER_FLAGS",
     "CHECKPOINT_KEY",
+    "TargetModules",
     "check_adapter_flags",
     "check_adapters",
     "insert_adapters",
@@ -24,16 +26,23 @@ TRAINING_FLAGS = ("learning_rate", "weight_decay", "warmup_ratio")
 CHECKPOINT_KEY = "onion_lightning"  # this project's own entry in a Lightning checkpoint
 
 
-def check_adapter_flags(rank: int, alpha: int, dropout: float, target_modules: Sequence[str]) -> None:
+TargetModules = Sequence[str] | str  # names of layers, or one of `SHORTHANDS`
+SHORTHANDS = ("auto", "all-linear")
+
+
+def check_adapter_flags(rank: int, alpha: int, dropout: float, target_modules: TargetModules) -> None:
     """Raise an `OnionError` at a value out of range."""
     check_range("--model.lora_rank", rank, rank >= 1, "at least 1")
     check_range("--model.lora_alpha", alpha, alpha > 0, "above 0")
     check_range("--model.lora_dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1")
-    check_range("--model.target_modules", target_modules, len(target_modules) > 0, "at least one layer name")
+    names = [] if isinstance(target_modules, str) else target_modules
+    good = target_modules in SHORTHANDS or (len(names) > 0 and all(names))
+    accepted = """auto, all-linear, or a list of at least one layer name, such as '["q_proj", "v_proj"]'"""
+    check_range("--model.target_modules", target_modules, good, accepted)
 
 
 def insert_adapters(
-    base: PreTrainedModel, rank: int, alpha: int, dropout: float, target_modules: Sequence[str], name: str
+    base: PreTrainedModel, rank: int, alpha: int, dropout: float, target_modules: TargetModules, name: str
 ) -> PeftModel:
     """Insert LoRA adapters (Hu et al. 2021) in float32.
 
@@ -42,20 +51,29 @@ def insert_adapters(
         rank: rank of each adapter.
         alpha: adapters are scaled by alpha / rank.
         dropout: dropout before each adapter.
-        target_modules: names of the linear layers to adapt.
+        target_modules: names of the layers to adapt; all-linear for all linear layers except the output layer, auto for the
+            query and value projections of attention.
         name: of the base model, for the error message.
 
     Raises:
         OnionError: the model has no such layers.
     """
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(target_modules), task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=layer_names(base, target_modules),
+        task_type="CAUSAL_LM",
     )
     try:
-        model = get_peft_model(base, config)
+        with (
+            warnings.catch_warnings()
+        ):  # tied embeddings are adapted apart, which only matters to those who merge adapters
+            warnings.filterwarnings("ignore", message=".*a tied layer is part of the adapter.*")
+            model = get_peft_model(base, config)
     except ValueError as error:
         raise OnionError(
-            f"--model.target_modules {list(target_modules)}: {name} has no such layers; the linear layers of a Llama model"
+            f"--model.target_modules {target_modules}: {name} has no such layers; the linear layers of a Llama model"
             " are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."
         ) from error
     for parameter_name, parameter in model.named_parameters():
@@ -63,6 +81,19 @@ def insert_adapters(
             assert "lora_" in parameter_name
             assert parameter.dtype == torch.float32  # "Attempting to unscale FP16 gradients" otherwise (peft#341)
     return cast(PeftModel, model)
+
+
+def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[str] | str | None:
+    """Return the layers to adapt as peft takes them.
+
+    Attention without separate projections, such as that of GPT-2, has no q_proj: for `auto`, peft then chooses the layers of
+    the architecture.
+    """
+    if target_modules == "auto":
+        projections = ["q_proj", "v_proj"]
+        names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
+        return projections if names.issuperset(projections) else None
+    return target_modules if isinstance(target_modules, str) else list(target_modules)
 
 
 def trainable_names(module: torch.nn.Module) -> set[str]:

@@ -43,5 +43,5 @@ def show_articles(records: Sequence[ArticleRecord], path: Path) -> None:
 
 
 def length_note(record: ArticleRecord) -> str:
-    truncated = "" if record.finish_reason == "eos" else ", truncated at max_new_tokens"
+    truncated = "" if record.finish_reason == "eos" else ", truncated"
     return f"{record.tokens} token{'s' if record.tokens != 1 else ''}{truncated}"

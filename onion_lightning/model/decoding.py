@@ -1,4 +1,4 @@
-"""Generates articles for headlines, and defines the records that they are saved as."""
+"""Generates articles for headlines within the model's context, and defines the records that they are saved as."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 
 from onion_lightning.data.collate import HeadlineBatch
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError, check_range
+from onion_lightning.messages import tell_once
 
 __all__ = [
     "Article",
@@ -34,7 +37,7 @@ class Decoding:
     """How tokens are chosen.
 
     Attributes:
-        max_new_tokens: maximum number of tokens in an article.
+        max_new_tokens: maximum number of tokens in an article; the context length, prompt included, may end it earlier.
         temperature: sampling temperature; 0 selects the most probable token at each step (greedy decoding).
         top_p: sample from the smallest set of most probable tokens whose total probability reaches this value (nucleus
             sampling).
@@ -84,7 +87,10 @@ DEFAULT = Decoding()
 
 
 class Article(NamedTuple):
-    """A generated article. `finish_reason` is "eos", or "length" if it was truncated at `max_new_tokens`."""
+    """A generated article.
+
+    `finish_reason` is "eos", or "length" if it was truncated at `max_new_tokens` or at the model's context length.
+    """
 
     text: str
     tokens: int
@@ -150,7 +156,8 @@ def write_articles(
         headlines: processed as one batch.
         decoding: how tokens are chosen.
         seed: seeds torch's global random number generator. The same seed, headlines and decoding give the same articles.
-        options: further arguments of `generate`, such as a streamer or stopping criteria.
+        options: further arguments of `generate`, such as a streamer or stopping criteria, and `flag`: the flag that
+            `max_new_tokens` comes from, for messages.
 
     Returns:
         For each headline a list of `decoding.candidates` articles.
@@ -165,21 +172,97 @@ def continue_prompts(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     seed: int,
+    flag: str = "--model.max_new_tokens",
     **options: Any,
 ) -> list[list[Article]]:
-    """Generate articles as `write_articles` does, after prompts given as token ids."""
+    """Generate articles as `write_articles` does, after prompts given as token ids.
+
+    Prompt and article never exceed the model's context. Padding does not count.
+
+    Raises:
+        OnionError: a prompt leaves no room for an article.
+    """
     if not prompts:
         return []
     torch.manual_seed(seed)
     inputs = left_pad(prompts, model.device)
-    width = inputs["input_ids"].shape[1]
-    eos = tokenizer.eos_token_id
-    with torch.inference_mode(), evaluation_mode(model), autocast_as_trained(model), sampling_allowed():
-        output = model.generate(**inputs, **(decoding.options(width) | options), eos_token_id=eos, pad_token_id=0)
+    width, count, eos = inputs["input_ids"].shape[1], decoding.candidates, tokenizer.eos_token_id
+    limits = article_limits(model, prompts, options.pop("max_new_tokens", decoding.max_new_tokens), flag)
+    limits = [limit for limit in limits for _ in range(count)]
+    options = decoding.options(width) | {"max_new_tokens": max(limits)} | options
+    stop = StoppingCriteriaList([RowLimits(torch.tensor(limits, device=model.device) + width)])
+    options["stopping_criteria"] = stop + options.get("stopping_criteria", [])
+    modes = (torch.inference_mode(), evaluation_mode(model), autocast_as_trained(model), sampling_allowed())
+    with contextlib.ExitStack() as stack:
+        for mode in (*modes, positions_below(model, context_length(model))):
+            stack.enter_context(mode)
+        output = model.generate(**inputs, **options, eos_token_id=eos, pad_token_id=0)
     new = output[:, width:].tolist()  # (headlines * candidates, new tokens)
-    articles = [truncate_at_eos(ids, tokenizer) for ids in new]
-    count = decoding.candidates
+    articles = [truncate_at_eos(ids[:limit], tokenizer) for ids, limit in zip(new, limits, strict=True)]
     return [articles[at : at + count] for at in range(0, len(articles), count)]
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Return the model's context length in tokens."""
+    return int(model.config.get_text_config().max_position_embeddings)
+
+
+def article_limits(model: PreTrainedModel, prompts: Sequence[Sequence[int]], asked: int, flag: str) -> list[int]:
+    """Return the maximum number of new tokens for each prompt, and print once if the context reduces one.
+
+    Args:
+        model: with a context length.
+        prompts: token ids, without padding.
+        asked: maximum number of new tokens.
+        flag: that asked for it.
+
+    Raises:
+        OnionError: a prompt fills the context.
+    """
+    context, longest = context_length(model), max(map(len, prompts))
+    if longest >= context:
+        raise OnionError(
+            f"{flag} {asked}: a prompt of {longest} tokens leaves no room for an article in the model's context of {context}"
+            " tokens; shorten the headline."
+        )
+    if longest + asked > context:
+        tell_once(
+            f"{flag} {asked}: the model's context length is {context} tokens, prompt included; articles that reach it are"
+            " truncated there."
+        )
+    return [min(asked, context - len(prompt)) for prompt in prompts]
+
+
+class RowLimits(StoppingCriteria):
+    """Ends each row at a length of its own.
+
+    Args:
+        ends: length of each row at which it ends, with prompt and padding, (rows,).
+    """
+
+    def __init__(self, ends: torch.Tensor) -> None:
+        self.ends = ends
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+        return self.ends <= input_ids.shape[1]  # (rows,)
+
+
+@contextlib.contextmanager
+def positions_below(model: PreTrainedModel, context: int) -> Iterator[None]:
+    """Keep rows that have ended, and are still computed with the others, from reaching positions outside of the context.
+
+    Learned position embeddings have no such position, and dynamic RoPE would change for all rows.
+    """
+
+    def clamp(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        positions = kwargs.get("position_ids")
+        return args, kwargs if positions is None else kwargs | {"position_ids": positions.clamp(max=context - 1)}
+
+    hook = model.register_forward_pre_hook(clamp, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str, torch.Tensor]:

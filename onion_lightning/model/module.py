@@ -57,7 +57,8 @@ class OnionModule(pl.LightningModule):
         lora_rank: rank of the LoRA adapters.
         lora_alpha: the output of the adapters is scaled by lora_alpha / lora_rank.
         lora_dropout: dropout probability on the input of the adapters, in training only.
-        target_modules: names of the linear layers to adapt.
+        target_modules: names of the layers to adapt; auto for the attention's query and value projections, all-linear for all
+            linear layers except the output layer.
         learning_rate: peak learning rate, at the end of warmup.
         weight_decay: weight decay of AdamW on the adapters.
         warmup_ratio: fraction of the training steps for linear warmup; cosine decay follows.
@@ -77,7 +78,7 @@ class OnionModule(pl.LightningModule):
         lora_rank: int = 8,
         lora_alpha: int = 16,
         lora_dropout: float = 0.05,
-        target_modules: list[str] = ["q_proj", "v_proj"],  # noqa: B006 - appears as the default in --help, never modified
+        target_modules: list[str] | str = ["q_proj", "v_proj"],  # noqa: B006 - appears as the default in --help, never modified
         learning_rate: float = 3e-4,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
@@ -95,7 +96,7 @@ class OnionModule(pl.LightningModule):
         self.lora_rank = lora_rank
         self.lora_alpha = lora_alpha
         self.lora_dropout = lora_dropout
-        self.target_modules = list(target_modules)
+        self.target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
@@ -137,7 +138,8 @@ class OnionModule(pl.LightningModule):
         self.tokenizer = load_tokenizer(self.base_model)
         dtype = compute_dtype(precision or best_precision(device))
         self.adapt(load_model(self.base_model, self.load_in, device, dtype))
-        adapted = f"LoRA rank {self.lora_rank} on {', '.join(self.target_modules)}"
+        layers = self.target_modules if isinstance(self.target_modules, str) else ", ".join(self.target_modules)
+        adapted = f"LoRA rank {self.lora_rank} on {layers}"
         trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
         log.info(
             f"Loaded {self.base_model} (load_in {self.load_in}) with {adapted}: {trainable:,} trainable parameters."

@@ -10,6 +10,7 @@ import torch
 from transformers import PretrainedConfig
 
 from onion_lightning.errors import OnionError, shorten
+from onion_lightning.model.adapters import TargetModules
 from onion_lightning.model.base_model import LoadIn, compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.fake_model import frozen_linear_layers, tensors_of
@@ -95,7 +96,7 @@ def predict_memory(
     load_in: LoadIn,
     precision: str,
     lora_rank: int,
-    target_modules: Sequence[str],
+    target_modules: TargetModules,
     gradient_checkpointing: bool,
     rows: int,
     length: int,
@@ -128,7 +129,7 @@ def predict_memory(
         "load_in": load_in,
         "lora_rank": lora_rank,
         "lora_dropout": lora_dropout,
-        "target_modules": list(target_modules),
+        "target_modules": target_modules if isinstance(target_modules, str) else list(target_modules),
         "gradient_checkpointing": gradient_checkpointing,
         "seed": 0,
     }

@@ -69,7 +69,8 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
     def after_decoder(decoder: torch.nn.Module, inputs: Any, output: Any) -> None:
         found.activations, found.layers = memory.now, memory.peak - memory.now
         memory.reset_peak()
-        output.last_hidden_state.register_hook(after_loss)
+        if output.last_hidden_state.requires_grad:  # not if only the output layer is adapted
+            output.last_hidden_state.register_hook(after_loss)
 
     def after_loss(gradient: torch.Tensor) -> None:
         found.loss = memory.peak - found.activations
@@ -84,6 +85,8 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
             loss = module.loss_sum(batch)
         loss.backward()
     handle.remove()
+    if not found.loss:  # there is no gradient of the decoder
+        after_loss(loss)
     found.layers = max(found.layers, memory.peak - found.activations)
     return found
 

@@ -72,7 +72,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OnionError: the file is missing, truncated, contains pickled code, or is another program's.
     """
     if not path.is_file():
-        raise OnionError(f"--ckpt_path {path}: no such file{other_checkpoint(path)}.")
+        best = ", which only a run with validation writes" if path.name == "best.ckpt" else ""
+        raise OnionError(f"--ckpt_path {path}: no such file{best}{other_checkpoint(path)}.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -25,6 +25,7 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str = "checkpoints/run", every_n_train_steps: int = 50) -> None:
         check_range("--checkpoint.every_n_train_steps", every_n_train_steps, every_n_train_steps >= 1, "at least 1")
+        check_range("--checkpoint.dirpath", repr(dirpath), bool(dirpath.strip()), "a folder")
         self.folder = Path(dirpath).expanduser()
         self.every = every_n_train_steps
         self.saved_at = -1
@@ -55,7 +56,7 @@ class LastCheckpoint(Checkpoint):
                 self.save(trainer)
             return
         self.row = row_to_log(trainer)
-        interval = trainer.val_check_batch
+        interval = trainer.val_check_batch if trainer.enable_validation else None
         validates = interval is not None and (batch_idx + 1) % interval == 0
         ends = batch_idx + 1 == trainer.num_training_batches or trainer.global_step == trainer.max_steps
         self.validation_due = validates

@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from onion_lightning.errors import check_range
+
 __all__ = ["Samples"]
 
 
@@ -20,6 +22,8 @@ class Samples(pl.Callback):
     """
 
     def __init__(self, count: int = 4, max_new_tokens: int = 200, dirpath: str = "checkpoints/run") -> None:
+        check_range("--samples.count", count, count >= 0, "at least 0 (0 disables them)")
+        check_range("--samples.max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1")
         self.count = count
         self.max_new_tokens = max_new_tokens
         self.path = Path(dirpath).expanduser() / "samples.txt"
@@ -31,7 +35,8 @@ class Samples(pl.Callback):
             return
         module: Any = pl_module
         headlines = trainer.datamodule.texts["validation"][: self.count]["headline"]  # type: ignore[attr-defined]
-        written = module.write(headlines, seed=module.seed, max_new_tokens=self.max_new_tokens)
+        limit = {"max_new_tokens": self.max_new_tokens, "flag": "--samples.max_new_tokens"}
+        written = module.write(headlines, seed=module.seed, **limit)
         samples = [(headline, articles[0].text) for headline, articles in zip(headlines, written, strict=True)]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"=== step {trainer.global_step}\n\n")

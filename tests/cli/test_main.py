@@ -14,7 +14,7 @@ from onion_lightning.errors import Interrupted
         (["fit", "--data.path", "nowhere.csv"], "--data.path nowhere.csv: no such file"),
         (["fit", "--data.article_column", "Body"], "no column named body"),
         (["fit", "--data.min_words", "500"], "no rows remain"),
-        (["fit", "--data.val_fraction", "0"], "--data.val_fraction 0.0: leaves no validation rows"),
+        (["validate", "--data.val_fraction", "0"], "--data.val_fraction 0.0: leaves no validation rows"),
         (["test", "--data.test_fraction", "0"], "--data.test_fraction 0.0: leaves no test rows"),
         (["fit", "--data.val_fraction", "0.9"], "leaves no rows to train on"),
         (["fit", "--data.batch_size", "0"], "--data.batch_size 0: must be at least 1"),

@@ -84,6 +84,19 @@ def test_a_row_is_in_the_same_split_regardless_of_the_other_rows(tmp_path):
     assert 8 <= sizes["test"] <= 34
 
 
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_corpus_of_a_few_rows_has_a_validation_row(tmp_path, count):
+    source = write_csv(tmp_path / "few.csv", [(f"Row {i}", "t", body(i)) for i in range(count)])
+    corpus = load(source, val_fraction=1e-9, test_fraction=0.0)
+    assert {name: len(rows) for name, rows in corpus.splits.items()} == {"train": count - 1, "validation": 1, "test": 0}
+    [headline] = corpus.splits["validation"]["headline"]
+    fraction = next(
+        n / 1000 for n in range(1, 1001) if "validation" in {split_of(f"Row {i}", n / 1000, 0) for i in range(count)}
+    )
+    assert split_of(headline, fraction, 0.0) == "validation"  # with a larger fraction, it is the first
+    assert len(load(source, val_fraction=0.0, test_fraction=0.0).splits["train"]) == count
+
+
 def test_an_error_reports_why_no_row_remains(tmp_path):
     with pytest.raises(OnionError, match=r"^--data\.path .*no rows remain after cleaning") as error:
         load(write_csv(tmp_path / "x.csv", [("A", "t", "b")]))

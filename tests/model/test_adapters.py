@@ -1,5 +1,8 @@
 """LoRA adapters in the tiny Llama."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
@@ -7,7 +10,8 @@ from peft.tuners.lora import LoraLayer
 from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters import check_adapters
 from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
-from tests.conftest import batch, module
+from onion_lightning.model.module import OnionModule
+from tests.conftest import adapters, batch, module
 
 
 @pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
@@ -37,3 +41,64 @@ def test_a_checkpoint_with_adapters_of_another_rank_is_refused(tiny_base):
     check_adapters(other, checkpoint)
     with pytest.raises(OnionError, match=r"--model\.lora_rank 4 .*; use the flags .*--model\.lora_rank 8 "):
         check_adapters(made, checkpoint)
+
+
+def test_all_linear_and_auto_name_layers_of_the_model(tiny_base):
+    attention, mlp = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"gate_proj", "up_proj", "down_proj"}
+    for shorthand, layers in (("all-linear", attention | mlp), ("auto", {"q_proj", "v_proj"})):
+        made = module(tiny_base, load_in="nf4", target_modules=shorthand)
+        found = {name.split(".")[-1] for name, layer in made.named_modules() if isinstance(layer, LoraLayer)}
+        assert found == layers
+
+
+@pytest.mark.parametrize("value", ["q_proj", "", [], [""]])
+def test_a_layer_name_alone_is_not_a_list(value):
+    with pytest.raises(OnionError, match=r"^--model\.target_modules .*: must be auto, all-linear, or a list "):
+        OnionModule(target_modules=value)
+
+
+@pytest.fixture(scope="session")
+def tied_base(tiny_base, tmp_path_factory):
+    """The tiny model with its output layer tied to the embeddings."""
+    folder = shutil.copytree(tiny_base, tmp_path_factory.mktemp("tied") / "base")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    return folder
+
+
+@pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
+@pytest.mark.parametrize("target", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"], "all-linear"])
+def test_every_layer_trains_and_is_the_same_after_loading(tied_base, target, load_in):
+    settings = {"load_in": load_in, "target_modules": target, "temperature": 0.0, "max_new_tokens": 8}
+    made, other = (
+        module(tied_base, gradient_checkpointing=checkpointing, **settings) for checkpointing in (True, False)
+    )
+    made.loss_sum(batch(made)).backward()
+    trained = [parameter for parameter in made.parameters() if parameter.requires_grad]
+    assert sum(bool(parameter.grad.abs().sum()) for parameter in trained) == len(trained) // 2  # B, which starts at 0
+    untrained = made.write(["Egg Wins"], seed=0)
+    torch.manual_seed(0)
+    for parameter in trained:
+        parameter.data += 0.5 * torch.randn_like(parameter)
+    checkpoint = {"state_dict": made.state_dict()}
+    made.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    keys = other.load_state_dict(checkpoint["state_dict"])
+    assert not keys.missing_keys
+    assert not keys.unexpected_keys
+    assert other.write(["Egg Wins"], seed=0) == made.write(["Egg Wins"], seed=0) != untrained
+    assert other.eval().loss_sum(batch(other)) == made.eval().loss_sum(batch(made))
+
+
+@pytest.mark.parametrize("target", ["all-linear", '["embed_tokens", "lm_head"]'])
+def test_a_run_with_other_layers_resumes_and_predicts(run, tied_base, tmp_path, target):
+    config = tmp_path / "layers.yaml"
+    config.write_text(f"model: {{target_modules: {target}}}\n")
+    base = ("--model.base_model", str(tied_base))
+    run("fit", "--trainer.max_steps", "2", "--config", str(config), *base)
+    last = tmp_path / "run" / "last.ckpt"
+    once = adapters(last)
+    run("fit", "--trainer.max_steps", "1", "--model.target_modules", target, *base)
+    run("fit", "--trainer.max_steps", "2", "--ckpt_path", "last", *base)
+    assert all(torch.equal(once[name], value) for name, value in adapters(last).items())
+    run("predict", "--ckpt_path", "last", "--data.headlines", '["A"]', *base)

@@ -25,7 +25,7 @@ def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, count
     [
         (record(), "An egg wins.", "5 tokens ─"),
         (record(tokens=1), "An egg wins.", "1 token ─"),
-        (record(finish_reason="length"), "An egg wins.", "5 tokens, truncated at max_new_tokens ─"),
+        (record(finish_reason="length"), "An egg wins.", "5 tokens, truncated ─"),
         (record(article="", tokens=0), "(empty article)", "0 tokens ─"),
         (record(article="[red]An egg[/red]"), "[red]An egg[/red]", "5 tokens ─"),
     ],

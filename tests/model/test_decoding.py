@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from onion_lightning.errors import OnionError
+from onion_lightning.messages import tell_once
 from onion_lightning.model.decoding import Decoding, continue_prompts, write_articles
 from tests.conftest import module
 
@@ -140,3 +142,37 @@ def test_sampling_is_allowed_where_deterministic_algorithms_are_asked_for(tiny_b
         assert query() == {"strict": 2, "warn": 1, "off": 0}[mode]
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_an_article_ends_where_prompt_and_article_fill_the_context_whatever_the_padding(tiny_base, capsys):
+    """Short and long prompts in one batch: each has its own limit, and a short one writes what it writes alone."""
+    made = module(tiny_base, load_in="none").eval()
+    model, tokenizer = made.language_model, made.tokenizer
+    model.config.max_position_embeddings = 64
+    decoding, prompts = Decoding(max_new_tokens=100_000, temperature=0, repetition_penalty=1.0), [[1, 30, 40], [1] * 50]
+    eos, tokenizer.eos_token_id = tokenizer.eos_token_id, 599  # the model ends no article by itself
+    tell_once.cache_clear()
+    seen = []
+    hook = model.get_decoder().register_forward_pre_hook(
+        lambda layer, args, kwargs: seen.append(int(kwargs["position_ids"].max())), with_kwargs=True
+    )
+    try:
+        for _ in range(2):
+            short, long = (one for [one] in continue_prompts(model, tokenizer, prompts, decoding, 0))
+        [[alone]] = continue_prompts(model, tokenizer, prompts[:1], decoding, 0)
+    finally:
+        hook.remove()
+        tokenizer.eos_token_id = eos
+        model.config.max_position_embeddings = 512
+    assert (short.tokens, long.tokens) == (61, 14)
+    assert short.finish_reason == long.finish_reason == "length"
+    assert alone == short
+    assert max(seen) <= 63
+    said = "--model.max_new_tokens 100000: the model's context length is 64 tokens, prompt included"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_a_prompt_that_fills_the_context_is_refused(tiny_base):
+    made = module(tiny_base)
+    with pytest.raises(OnionError, match=r"a prompt of 512 tokens leaves no room .* context of 512 tokens"):
+        continue_prompts(made.language_model, made.tokenizer, [[1] * 512], Decoding(), 0)

@@ -236,3 +236,11 @@ def test_a_batch_needs_the_memory_of_one_whose_rows_are_all_as_long_as_its_longe
     with LiveMemory() as memory:
         made.loss_sum(full_batch(*lengths)).backward()
     assert plan.constant + memory.peak <= 1.02 * plan.total
+
+
+@pytest.mark.parametrize("target", ["all-linear", "auto", ["lm_head"], ["embed_tokens"]])
+def test_any_layers_to_adapt_can_be_predicted(tiny_base, target):
+    plan, made = predict(tiny_base, target_modules=target), module(tiny_base, target_modules=target)
+    assert plan.adapters == storage_bytes(one for one in made.parameters() if one.requires_grad)
+    assert plan.weights + plan.adapters == storage_bytes([*made.parameters(), *made.buffers()])
+    assert plan.logits >= 2 * 39 * 600 * 4

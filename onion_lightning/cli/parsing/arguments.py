@@ -28,7 +28,8 @@ __all__ = [
 ]
 
 CONFIG_FLAGS = ("-c", "--config")
-MACHINE = (*CONFIG_FLAGS, "--trainer.accelerator", "--trainer.devices", "--trainer.strategy")
+MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+KEPT = (*CONFIG_FLAGS, "--model.load_in", *(f"--trainer.{name}" for name in MACHINE))  # by `predict_command`
 
 
 def split_flags(args: Sequence[str]) -> list[str]:
@@ -93,14 +94,26 @@ def given_values(args: Sequence[str], flags: Sequence[str]) -> list[str]:
     return [value for flag, value in pairwise(args) if flag in flags and not value.startswith("--")]
 
 
-def given_keys(args: Sequence[str]) -> set[str]:
-    """Return the dotted names of all values that a command line gives, by flag or in a YAML file."""
-    keys = {word[2:].split("=")[0].rstrip("+") for word in args if word.startswith("--")}
-    if "-c" in args:
-        keys.add("config")
-    for file in config_files(args):
-        keys |= flat_keys(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
-    return keys
+def given_keys(args: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the dotted names of the values that a command line gives by flag, and of those that it gives in a YAML file.
+
+    A name that is given both ways is in the set of the later one, which is the one that counts.
+    """
+    typed: set[str] = set()
+    configured: set[str] = set()
+    for flag, value in pairwise([*args, ""]):
+        if flag in CONFIG_FLAGS:
+            typed |= {"config"}
+            keys = (
+                flat_keys(yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {})
+                if Path(value).is_file()
+                else set()
+            )
+            typed, configured = typed - keys, configured | keys
+        elif flag.startswith("--"):
+            name = flag[2:].split("=")[0].rstrip("+")
+            typed, configured = typed | {name}, configured - {name}
+    return typed, configured
 
 
 def flat_keys(settings: dict[str, Any], prefix: str = "") -> set[str]:
@@ -120,7 +133,10 @@ def resume_command(args: Sequence[str]) -> str:
 
 
 def predict_command(args: Sequence[str], checkpoint: Path) -> str:
-    """Return a command that writes an article with a checkpoint, on the devices that `fit` was given."""
-    flags = [word for pair in pairwise(args) if pair[0] in MACHINE for word in pair]
+    """Return a command that writes an article with a checkpoint, on the devices that `fit` was given.
+
+    The base model and the shape of the adapters come from the checkpoint, whatever the config says.
+    """
+    flags = [word for pair in pairwise(args) if pair[0] in KEPT for word in pair]
     headlines = ["--data.headlines", '["Area Man Declares War On Tuesday"]']
     return shlex.join([*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(checkpoint), *headlines])

@@ -1,4 +1,7 @@
-"""Resolves each option: an explicit flag or YAML key overrides the checkpoint, which overrides the default."""
+"""Resolves each option: an explicit flag or YAML key overrides the checkpoint, which overrides the default.
+
+What adapters cannot be loaded without (base model, rank, layers) comes from the checkpoint even if a YAML names another.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -14,24 +17,28 @@ from onion_lightning.training.checkpoint_io import read_checkpoint, resolve
 __all__ = ["apply_checkpoint"]
 
 FIXED_SHAPE = ("model.lora_rank", "model.target_modules")  # adapters of another shape cannot be loaded
+ADAPTERS = ("model.base_model", *FIXED_SHAPE)
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with another split, training rows would count as held out
 HELD_OUT = ("validate", "test", "evaluate")
 
 
-def apply_checkpoint(command: str, options: Namespace, given: set[str], folder: Path) -> str | None:
+def apply_checkpoint(
+    command: str, options: Namespace, typed: set[str], configured: set[str], folder: Path
+) -> str | None:
     """Resolve `--ckpt_path`, and set the options that were not given to the checkpoint's values.
 
     Args:
         command: the subcommand.
         options: its configuration, changed in place.
-        given: dotted names of the options that were given, by flag or YAML.
+        typed: dotted names of the options that were given on the command line.
+        configured: those that were given in a YAML file.
         folder: the run's folder, where `last` and `best` are.
 
     Returns:
         The id of the checkpoint's W&B run, if any.
 
     Raises:
-        OnionError: the checkpoint cannot be read, or a given value contradicts it.
+        OnionError: the checkpoint cannot be read, or a typed value contradicts it.
     """
     asked = options.get("ckpt_path")
     if asked is None:
@@ -45,10 +52,13 @@ def apply_checkpoint(command: str, options: Namespace, given: set[str], folder: 
     options["ckpt_path"] = str(path)
     values = saved["flags"] | (saved["training"] if command == "fit" else {})
     for name, value in values.items():
-        if name not in given:
-            options[name] = value
-        elif options[name] != value:
-            check(command, name, options[name], value, path, saved["architecture"])
+        if name in typed or (name in configured and name not in ADAPTERS):
+            if options[name] != value:
+                check(command, name, options[name], value, path, saved["architecture"])
+            continue
+        if name in configured and options[name] != value:
+            tell(f"--{name} {options[name]} in the config: {path} was trained with {value}, which is used instead.")
+        options[name] = value
     options.data["base_model"] = options.model.base_model
     wandb_id: str | None = saved.get("wandb_id")
     return wandb_id

@@ -61,13 +61,19 @@ def test_flags_and_yaml_are_found_whichever_way_they_are_written(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("model: {lora_rank: 4}\n")
     for words in (["--config", str(config), "--data.path", "x"], [f"--config={config}", "--data.path=x"]):
-        keys = given_keys(prepare(["fit", *words]))
-        assert {"model.lora_rank", "data.path"} <= keys
-        assert "model.lora_alpha" not in keys
+        assert given_keys(prepare(["fit", *words])) == ({"config", "data.path"}, {"model", "model.lora_rank"})
+
+
+def test_a_value_that_is_typed_and_configured_counts_as_the_later_one(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {lora_rank: 4}\n")
+    typed, configured = ["--model.lora_rank", "2"], ["--config", str(config)]
+    assert given_keys([*typed, *configured]) == ({"config"}, {"model", "model.lora_rank"})
+    assert given_keys([*configured, *typed]) == ({"config", "model.lora_rank"}, {"model"})
 
 
 def test_a_config_is_found_by_its_short_flag_too():
-    assert "config" in given_keys(["fit", "-c", "none.yaml"])
+    assert given_keys(["fit", "-c", "none.yaml"]) == ({"config"}, set())
 
 
 def test_the_last_value_of_a_flag_is_the_given_one():

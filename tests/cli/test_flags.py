@@ -1,0 +1,74 @@
+"""Every flag of this project has a good value here, and bad ones with the range that their refusal names."""
+
+import inspect
+
+import pytest
+
+from onion_lightning.cli.commands import run_attend, run_evaluate
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.errors import OnionError
+from onion_lightning.model.article_writer import ArticleWriter
+from onion_lightning.model.module import OnionModule
+from onion_lightning.training.last_checkpoint import LastCheckpoint
+from onion_lightning.training.samples import Samples
+
+CLASSES = {
+    "model": OnionModule,
+    "data": OnionDataModule,
+    "checkpoint": LastCheckpoint,
+    "samples": Samples,
+    "articles": ArticleWriter,
+}
+FREE = "base_model load_in gradient_checkpointing path headline_column article_column overflow headlines headlines_file"
+UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
+UNBOUNDED |= {"model.seed", "samples.dirpath"}
+# flag: (good values, bad values, the range in the refusal)
+BOUNDED = {
+    "model.lora_rank": ([1], [0, -1], "at least 1"),
+    "model.lora_alpha": ([1], [0, -1], "above 0"),
+    "model.lora_dropout": ([0.0, 0.99], [-0.1, 1.0], "at least 0 and below 1"),
+    "model.target_modules": (["auto", "all-linear", ["q_proj"]], ["q_proj", []], "auto, all-linear, or a list"),
+    "model.learning_rate": ([1e-9], [0.0, -1.0], "above 0"),
+    "model.weight_decay": ([0.0], [-0.1], "at least 0"),
+    "model.warmup_ratio": ([0.0, 1.0], [-0.1, 1.1], "from 0 to 1"),
+    "model.max_new_tokens": ([1, 100_000], [0, -1], "at least 1"),
+    "model.temperature": ([0.0, 5.0], [-0.1], "0 .greedy. or greater"),
+    "model.top_p": ([0.01, 1.0], [0.0, 1.1], "above 0 and at most 1"),
+    "model.repetition_penalty": ([0.1], [0.0, -1.0], "above 0"),
+    "model.candidates": ([1, 9], [0], "at least 1"),
+    "data.min_words": ([0], [-1], "at least 0"),
+    "data.val_fraction": ([0.0, 0.9], [-0.1, 1.0], "at least 0 and less than 1"),
+    "data.test_fraction": ([0.0, 0.9], [-0.1, 1.0], "at least 0 and less than 1"),
+    "data.max_length": ([8], [7], "at least 8"),
+    "data.batch_size": ([1], [0], "at least 1"),
+    "data.global_batch_size": ([1], [0], "at least 1"),
+    "data.num_workers": ([0], [-1], "at least 0"),
+    "data.seed": ([0], [-1], "at least 0"),
+    "checkpoint.dirpath": (["run"], ["", " "], "a folder"),
+    "checkpoint.every_n_train_steps": ([1], [0], "at least 1"),
+    "samples.count": ([0], [-1], "at least 0"),
+    "samples.max_new_tokens": ([1], [0, -3], "at least 1"),
+}
+COMMANDS = {  # their values are checked in the tests of each command
+    run_evaluate: "ckpt_path shots n batch_size output overwrite",
+    run_attend: "query key text text_file headline ckpt_path output overwrite",
+}
+
+
+def test_every_flag_has_an_entry():
+    flags = {f"{group}.{name}" for group, cls in CLASSES.items() for name in inspect.signature(cls).parameters}
+    assert flags - UNBOUNDED == BOUNDED.keys()
+    for command, names in COMMANDS.items():
+        given = set(inspect.signature(command).parameters) - {"trainer", "session", "model", "datamodule"}
+        assert given == set(names.split())
+
+
+@pytest.mark.parametrize("flag", BOUNDED)
+def test_values_at_the_bounds_are_accepted_and_others_refused(flag):
+    group, name = flag.split(".")
+    good, bad, accepted = BOUNDED[flag]
+    for value in good:
+        CLASSES[group](**{name: value})
+    for value in bad:
+        with pytest.raises(OnionError, match=rf"^--{flag} .*: must be {accepted}"):
+            CLASSES[group](**{name: value})

@@ -1,0 +1,39 @@
+"""Training on all rows, and on a corpus of a few rows."""
+
+import csv
+
+import pytest
+import torch
+
+from tests.conftest import curve, sample_rows
+
+ALL = ("--data.val_fraction", "0")
+
+
+def test_training_on_all_rows_writes_no_best_and_resumes(run, refused, tmp_path, capsys):
+    run("fit", *ALL, "--trainer.max_epochs", "2")
+    printed = capsys.readouterr().err
+    assert printed.count("--data.val_fraction 0: training without validation, samples and best.ckpt.") == 1
+    assert "lowest validation loss" not in printed
+    folder = tmp_path / "run"
+    assert {file.name for file in folder.glob("*")} == {"last.ckpt", "metrics.csv", "corpus_report.json", "config.yaml"}
+    assert curve(folder, "val/loss") == {}
+    steps = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
+    run("fit", *ALL, "--trainer.max_epochs", "1")
+    run("fit", *ALL, "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == steps
+    assert "best.ckpt: no such file, which only a run with validation writes; the newest valid one is" in refused(
+        "predict", "--ckpt_path", "best", "--data.headlines", '["A"]'
+    )
+    assert "leaves no validation rows" in refused("validate", *ALL, "--ckpt_path", "last")
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_a_few_rows_are_enough(run, tmp_path, count):
+    file = tmp_path / "few.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerows([["Title", "Content"], *([row["Title"], row["Content"]] for row in sample_rows()[:count])])
+    run("fit", "--data.path", str(file), "--data.val_fraction", "0.001", "--data.test_fraction", "0")
+    assert len(curve(tmp_path / "run", "val/loss")) == 2
+    assert (tmp_path / "run" / "best.ckpt").exists()
