@@ -75,10 +75,9 @@ def quantization(load_in: LoadIn) -> BitsAndBytesConfig | None:
 def loading(base_model: str, source: str) -> Heartbeat:
     """Log that a base model is being loaded, now and every minute while this context is active."""
     began = time.monotonic()
-    files = (
-        list(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []
-    )  # a model of the Hub may not be here yet
-    size = f", {sum(file.stat().st_size for file in files) / 1e9:.1f} GB" if files else ""
+    files = Path(source).glob("*.safetensors") if Path(source).is_dir() else []
+    gigabytes = sum(file.stat().st_size for file in files) / 1e9  # 0 for a model of the Hub, which may not be here yet
+    size = f", {gigabytes:.1f} GB" if gigabytes >= 0.1 else ""
     log_line(f"loading {base_model}{size}")
     return Heartbeat(lambda: f"loading {base_model}{size}: {format_seconds(time.monotonic() - began)} so far")
 

@@ -40,18 +40,11 @@ class TimeRemaining(ProgressColumn):
 
 
 class Count(ProgressColumn):
-    """How much is done: optimizer steps of the whole run in `fit`, batches otherwise.
-
-    Args:
-        unit: step or batch.
-    """
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+    """How much is done: optimizer steps of the whole run in training, batches otherwise."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{self.unit} {int(task.completed)} of {int(task.total or 0)}")
+        unit, total = task.fields.get("unit", "batch"), str(int(task.total or 0))
+        return Text(f"{unit} {int(task.completed):>{len(total)}} of {total}")
 
 
 class ProgressBar(RichProgressBar):
@@ -76,8 +69,7 @@ class ProgressBar(RichProgressBar):
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
         narrow = stderr_console().width < self.WIDE
         bar = [] if narrow else [CustomBarColumn(bar_width=20)]
-        unit = "step" if trainer.state.fn == "fit" else "batch"
-        return [TextColumn("{task.description}"), *bar, Count(unit), TimeRemaining(narrow)]
+        return [TextColumn("{task.description}"), *bar, Count(), TimeRemaining(narrow)]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         figures = trainer.progress_bar_metrics
@@ -90,7 +82,7 @@ class ProgressBar(RichProgressBar):
         self.position = Position(trainer)
         if self.progress is not None and self.train_progress_bar_id is None:
             self.train_progress_bar_id = self.progress.add_task(
-                self.epoch, total=self.position.steps, completed=self.position.step
+                self.epoch, total=self.position.steps, completed=self.position.step, unit="step"
             )
 
     @property
