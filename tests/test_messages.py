@@ -1,5 +1,9 @@
 """Messages are printed as they are, once per job."""
 
+import errno
+import os
+import sys
+
 import pytest
 
 from onion_lightning.messages import is_rank_zero, tell
@@ -31,3 +35,29 @@ def test_a_message_is_printed_as_it_is_and_only_on_rank_zero(environment, capsys
     environment({"LOCAL_RANK": "1"})
     tell(message)
     assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_is_gone_stops_nothing_now_or_at_exit(environment, monkeypatch):
+    environment({})
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        tell("An egg")
+        tell("An egg")
+        monkeypatch.undo()  # closing the stream must not fail either
+
+
+def test_a_full_disk_under_the_log_file_stops_nothing(environment, monkeypatch):
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            self.write("")
+
+    environment({})
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(OSError, match="No space"):
+        sys.stderr.write("An egg")
+    tell("An egg")

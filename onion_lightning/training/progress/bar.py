@@ -50,10 +50,10 @@ class Count(ProgressColumn):
 class ProgressBar(RichProgressBar):
     """Lightning's bar on one line: epoch, optimizer steps of the whole run, time remaining, loss and tokens/s.
 
-    On a terminal of 80 columns the bar itself is omitted.
+    On a terminal of 80 columns the bar itself and the validation perplexity are omitted.
     """
 
-    WIDE = 110  # columns
+    WIDE = 120  # columns
 
     NAMES: ClassVar[dict[str, tuple[str, str]]] = {
         "train/loss": ("loss", ".3f"),
@@ -62,18 +62,24 @@ class ProgressBar(RichProgressBar):
     }
 
     position: Position
+    narrow = False
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10, console_kwargs={"file": stderr_console().file})
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        narrow = stderr_console().width < self.WIDE
-        bar = [] if narrow else [CustomBarColumn(bar_width=20)]
-        return [TextColumn("{task.description}"), *bar, Count(), TimeRemaining(narrow)]
+        self.narrow = stderr_console().width < self.WIDE
+        bar = [] if self.narrow else [CustomBarColumn(bar_width=20)]
+        return [TextColumn("{task.description}"), *bar, Count(), TimeRemaining(self.narrow)]
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         figures = trainer.progress_bar_metrics
-        return {name: format(figures[key], spec) for key, (name, spec) in self.NAMES.items() if key in figures}
+        shown = {
+            key: self.NAMES[key]
+            for key in self.NAMES
+            if key in figures and not (self.narrow and key.startswith("val/"))
+        }
+        return {name: format(figures[key], spec) for key, (name, spec) in shown.items()}
 
     # fit: one bar for the whole run
 

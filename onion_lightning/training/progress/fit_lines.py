@@ -34,12 +34,13 @@ class FitLines(pl.Callback):
         self.activity = ""  # what is done now, unless it is the step itself
         self.figures: list[str] = []  # loss and learning rate of the last step
         self.memory = ""
-        self.tokens, self.seconds = 0, 0.0  # of the steps since the last line
+        self.work = (0, 0.0)  # tokens and seconds of the steps since the last line; replaced as a whole, for the thread
         self.line_at = self.last_at = 0  # optimizer steps at the last line, and at the last line about last.ckpt
 
     def line(self) -> str:
         """Return the current line."""
-        speed = f"{self.tokens / self.seconds:.0f} tokens/s" if self.tokens else ""
+        tokens, seconds = self.work
+        speed = f"{tokens / seconds:.0f} tokens/s" if tokens and seconds else ""
         remaining = self.remaining.describe(self.position.step)
         parts = (self.activity, *self.figures, speed, self.memory, remaining)
         return ", ".join([str(self.position), *filter(None, parts)])
@@ -52,26 +53,32 @@ class FitLines(pl.Callback):
         self.started = True
         self.heart.start()
 
-    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self.activity = ""
         self.batch_began = self.clock()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.seconds += self.clock() - self.batch_began
+        tokens, seconds = self.work
+        seconds += self.clock() - self.batch_began
+        self.work = (tokens, seconds)
         accumulate = trainer.accumulate_grad_batches
         if within := (batch_idx + 1) % accumulate:
             self.activity = f"{within} of {accumulate} micro-batches of the next step"
             self.heart.beat()
             return
         self.activity = ""
-        self.tokens += batch["tokens"]  # of the global batch
+        self.work = (tokens + batch["tokens"], seconds)  # the tokens are those of the global batch
         self.figures = describe_step(trainer)
         self.memory = describe_memory(trainer.strategy.root_device)
         if self.position.step - self.line_at >= self.every or self.heart.is_due():
             self.heart.say(self.line())
             self.line_at = self.position.step
-            self.tokens, self.seconds = 0, 0.0
+            self.work = (0, 0.0)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -22,7 +22,7 @@ def train(clock, trainer, seconds, micro_batches, first=0):
     lines = FitLines(clock)
     lines.on_train_start(trainer, None)
     for index in range(first, first + micro_batches):
-        lines.on_train_batch_start()
+        lines.on_train_batch_start(trainer, None, None, index)
         clock.now += seconds
         if (index + 1) % trainer.accumulate_grad_batches == 0:
             trainer.global_step += 1
@@ -61,6 +61,8 @@ def test_the_line_of_a_blocked_run_says_what_it_is_doing(clock, lines):
     callback = train(clock, trainer, 1, 10)
     callback.on_validation_batch_start(trainer, None, None, 2)
     assert "step 5 of 10, validation batch 3 of 4, loss" in callback.line()
+    callback.on_train_batch_start(trainer, None, None, 10)
+    assert "validation" not in callback.line()
 
 
 def test_validations_samples_and_checkpoints_have_a_line_each_but_last_is_not_reported_more_often_than_steps(
