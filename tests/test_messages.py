@@ -1,6 +1,9 @@
 """Messages are printed as they are, once per job."""
 
+import errno
 import json
+import os
+import sys
 
 import pytest
 
@@ -45,3 +48,29 @@ def test_a_character_that_the_terminal_lacks_is_replaced(flags, shell, tmp_path,
     assert "Eule ?" in done.stdout
     [record] = records(tmp_path / "articles.jsonl")
     assert record["headline"] == "Eule \U0001f989 \u2019 \ufffd wins \u0141\xf3d\u017a"
+
+
+def test_a_reader_that_is_gone_stops_nothing_now_or_at_exit(environment, monkeypatch):
+    environment({})
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        tell("An egg")
+        tell("An egg")
+        monkeypatch.undo()  # closing the stream must not fail either
+
+
+def test_a_full_disk_under_the_log_file_stops_nothing(environment, monkeypatch):
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            self.write("")
+
+    environment({})
+    monkeypatch.setattr(sys, "stderr", Full())
+    with pytest.raises(OSError, match="No space"):
+        sys.stderr.write("An egg")
+    tell("An egg")

@@ -14,6 +14,7 @@ from onion_lightning.attention.terminal import show_attention
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import format_prompt
 from onion_lightning.errors import OnionError, reason
+from onion_lightning.heartbeat import Heartbeat, log_line
 from onion_lightning.model.article_panel import show_article
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
@@ -105,7 +106,9 @@ def write_article(model: OnionModule, headline: str) -> str:
     Raises:
         OnionError: the article is empty.
     """
-    article = model.write_one(headline)
+    log_line("writing an article")
+    with Heartbeat(lambda: "writing an article: still at work"):
+        article = model.write_one(headline)
     if not article:
         raise OnionError(
             f'--headline "{headline}": the model wrote an empty article; give another --seed_everything, or give --text.'

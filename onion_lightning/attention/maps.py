@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError
+from onion_lightning.heartbeat import Heartbeat, log_line
 from onion_lightning.private_api import attention_implementation
 
 __all__ = ["AttentionMaps", "MapChecks", "read_attention"]
@@ -135,9 +136,11 @@ def read_attention(model: PreTrainedModel, ids: Sequence[int], rows: slice, per_
     """
     layers = attention_layers(model)
     reader = AttentionReader(rows, per_token, len(ids), len(layers), model.device)
-    default_logits = compute_logits(model, ids, rows)
-    with eager_attention(model), forward_hooks(layers, reader):
-        logits = compute_logits(model, ids, rows)
+    log_line(f"reading the attention of {len(ids)} tokens in {len(layers)} layers")
+    with Heartbeat(lambda: f"reading attention: {reader.layers_read} of {len(layers)} layers"):
+        default_logits = compute_logits(model, ids, rows)
+        with eager_attention(model), forward_hooks(layers, reader):
+            logits = compute_logits(model, ids, rows)
     assert reader.layers_read == len(layers)
     checks = MapChecks(
         row_sum_error=float(reader.row_sum_error),

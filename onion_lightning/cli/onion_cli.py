@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import wandb
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 
@@ -34,6 +35,7 @@ from onion_lightning.cli.trainer import (
     wandb_arguments,
 )
 from onion_lightning.data.module import OnionDataModule
+from onion_lightning.heartbeat import show_progress
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
@@ -42,7 +44,8 @@ from onion_lightning.planning.start_line import StartLine
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.corpus_table import CorpusTable
 from onion_lightning.training.metrics_csv import MetricsCSV
-from onion_lightning.training.progress_bar import Progress
+from onion_lightning.training.progress.choose import choose_progress, progress_callback
+from onion_lightning.training.progress.fit_lines import FitLines
 from onion_lightning.training.resume import ExactResume
 from onion_lightning.training.run_folder import RunFolder
 from onion_lightning.training.wandb_logger import CarefulWandbLogger, why_offline
@@ -123,6 +126,8 @@ class OnionCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         fits = self.subcommand == "fit"
         check_overfit(self.options.trainer.overfit_batches)
+        self.mode = choose_progress(self.options.progress, self.options.trainer.enable_progress_bar)
+        show_progress(self.mode != "none")
         self.save_config_callback = SaveConfig if fits else None
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
         if not fits and self.subcommand not in COMMANDS:
@@ -166,16 +171,20 @@ class OnionCLI(LightningCLI):
             return session
         fits = self.subcommand == "fit"
         plugins = as_list(built.trainer.plugins or [])
+        self.progress = progress_callback(self.mode, str(self.subcommand), built.trainer.callbacks or [])
+        report = self.progress.wrote_checkpoint if isinstance(self.progress, FitLines) else None
         config: dict[str, Any] = {
             "logger": loggers,
-            "plugins": [*plugins, AtomicCheckpointIO()],
+            "plugins": [*plugins, AtomicCheckpointIO(report)],
             "use_distributed_sampler": False,  # the data module assigns rows to ranks
             "accelerator": choose_accelerator(self.options.trainer.accelerator),
             "precision": self.precision(plugins),
             # Off by default: its table does not account for 8-bit weights.
             "enable_model_summary": bool(built.trainer.enable_model_summary),
             "enable_checkpointing": fits,  # `callbacks` obeys the flag
-            "callbacks": self.callbacks(built),
+            "callbacks": (callbacks := self.callbacks(built)),
+            # Otherwise Lightning would add a bar of its own.
+            "enable_progress_bar": any(isinstance(callback, LightningProgressBar) for callback in callbacks),
         }
         try:
             trainer = super().instantiate_trainer(**config, **kwargs)
@@ -197,19 +206,21 @@ class OnionCLI(LightningCLI):
     def callbacks(self, built: Namespace) -> list[pl.Callback]:
         """Return this project's callbacks for the subcommand, with the configured ones between them."""
         configured = as_list(built.trainer.callbacks or [])
-        bar = [] if built.trainer.enable_progress_bar is False else [Progress()]
         check_callbacks(configured, self.options.trainer.enable_checkpointing)
+        progress = [] if self.progress is None else [self.progress]
         stop = GracefulStop(self.signals, self.saves)
         if self.subcommand == "fit":
             folder = RunFolder(self.folder, self.options.ckpt_path is not None)
             first = [stop, folder, CorpusTable(self.folder), StartLine()]
             built.checkpoint.enabled = self.saves
             best = [best_checkpoint(self.folder)] if self.saves else []
-            return [*first, *bar, *configured, built.checkpoint, built.samples, ExactResume(), *best]
+            if isinstance(self.progress, FitLines):
+                built.samples.report = self.progress.wrote_samples
+            return [*first, *progress, *configured, built.checkpoint, built.samples, ExactResume(), *best]
         if self.subcommand in COMMANDS:
-            return [stop, *bar, *configured]
+            return [stop, *progress, *configured]
         built.articles.checkpoint = self.options.ckpt_path
-        return [stop, *bar, *configured, built.articles]
+        return [stop, *progress, *configured, built.articles]
 
     # Around the run
 

@@ -16,6 +16,7 @@ from onion_lightning.data.cleaning import CHANGES, clean_row, headline_key
 from onion_lightning.data.reading import Columns, RawRow
 from onion_lightning.data.sources import read_source
 from onion_lightning.errors import OnionError
+from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint
 
 __all__ = ["DROP_REASONS", "SPLITS", "Corpus", "column_values", "load_corpus", "split_of"]
@@ -100,11 +101,12 @@ def clean_rows(rows: datasets.Dataset, min_words: int) -> datasets.Dataset:
     key = hashlib.sha256(f"{dataset_fingerprint(rows)} {CLEANER} {min_words}".encode()).hexdigest()[:16]
     types = {"headline": "string", "article": "string", "problem": "string"} | dict.fromkeys(KEYS, "int64")
     features = datasets.Features({name: datasets.Value(dtype) for name, dtype in types.items()})
-    work = partial(clean_batch, min_words=min_words)
+    work = partial(clean_batch, min_words=min_words, counter=Counter("cleaning", len(rows)))
     return rows.map(work, batched=True, features=features, new_fingerprint=key)  # unbatched, it takes twice as long
 
 
-def clean_batch(batch: dict[str, list[Any]], min_words: int) -> dict[str, list[Any]]:
+def clean_batch(batch: dict[str, list[Any]], min_words: int, counter: Counter) -> dict[str, list[Any]]:
+    counter.begin(len(batch["headline"]))
     rows = zip(batch["headline"], batch["article"], batch["problem"], strict=True)
     cleaned = [clean_and_check(RawRow(headline=h, article=a, problem=p), min_words) for h, a, p in rows]
     return {name: [row[name] for row in cleaned] for name in cleaned[0]}

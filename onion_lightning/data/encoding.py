@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from onion_lightning.data.corpus import Corpus, column_values
 from onion_lightning.data.prompt import Example, Overflow, encode_examples, encode_prompt
 from onion_lightning.errors import OnionError
+from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint
 
 __all__ = ["CorpusReport", "Encoded", "TokenCounts", "encode_corpus"]
@@ -81,8 +82,9 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     """
     ids, texts, full_lengths = {}, {}, []
     too_long = cut = 0
+    counter = Counter("tokenizing", corpus.kept)
     for split, rows in corpus.splits.items():
-        encoded = encode_split(rows, tokenizer, max_length, overflow)
+        encoded = encode_split(rows, tokenizer, max_length, overflow, counter)
         length, full = column_values(encoded, "length"), column_values(encoded, "full_length")
         kept = np.flatnonzero(length)
         too_long += len(rows) - len(kept)
@@ -107,13 +109,19 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
 
 
 def encode_split(
-    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
+    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow, counter: Counter
 ) -> datasets.Dataset:
     """Tokenize the rows of a split. A `length` of 0 marks a row to drop."""
     if not len(rows):  # mapping no rows would return no columns
         return datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
     return rows.map(
-        partial(encode_batch, tokenizer=tokenizer, max_length=max_length, overflow=overflow),
+        partial(
+            encode_batch,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            overflow=overflow,
+            counter=counter,
+        ),
         batched=True,
         remove_columns=rows.column_names,
         features=FEATURES,
@@ -122,8 +130,13 @@ def encode_split(
 
 
 def encode_batch(
-    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
+    batch: dict[str, list[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    overflow: Overflow,
+    counter: Counter,
 ) -> dict[str, list[Any]]:
+    counter.begin(len(batch["headline"]))
     examples = encode_examples(tokenizer, batch["headline"], batch["article"], max_length, overflow)
     kept = [example or Example([], 0, 0) for example in examples]
     columns = {name: [getattr(example, name) for example in kept] for name in Example._fields}

@@ -4,6 +4,7 @@ Only safetensors files are read: no pickle is opened and no remote code is run.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, BitsAndBytesC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from onion_lightning.errors import OnionError
+from onion_lightning.heartbeat import Heartbeat, format_seconds, log_line
 from onion_lightning.model.frozen_linear import freeze_quantized_layers
 from onion_lightning.pretrained.locate import LOAD_ERRORS, locate, unavailable
 from onion_lightning.private_api import attention_implementation, cpu_has_bfloat16
@@ -70,6 +72,16 @@ def quantization(load_in: LoadIn) -> BitsAndBytesConfig | None:
             return None
 
 
+def loading(base_model: str, source: str) -> Heartbeat:
+    """Log that a base model is being loaded, now and every minute while this context is active."""
+    began = time.monotonic()
+    files = Path(source).glob("*.safetensors") if Path(source).is_dir() else []
+    gigabytes = sum(file.stat().st_size for file in files) / 1e9  # 0 for a model of the Hub, which may not be here yet
+    size = f", {gigabytes:.1f} GB" if gigabytes >= 0.1 else ""
+    log_line(f"loading {base_model}{size}")
+    return Heartbeat(lambda: f"loading {base_model}{size}: {format_seconds(time.monotonic() - began)} so far")
+
+
 def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """Load a base model with frozen weights on one device.
 
@@ -90,16 +102,17 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
         )
     try:
         model: PreTrainedModel
-        model, found = AutoModelForCausalLM.from_pretrained(
-            source,
-            # The weights are quantized as they are in the file, so that they do not depend on the precision.
-            dtype=dtype if load_in == "none" else "auto",
-            device_map={"": str(device)},
-            quantization_config=quantization(load_in),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with loading(base_model, source):
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source,
+                # The weights are quantized as they are in the file, so that they do not depend on the precision.
+                dtype=dtype if load_in == "none" else "auto",
+                device_map={"": str(device)},
+                quantization_config=quantization(load_in),
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except SafetensorError as error:
         raise OnionError(
             f"--model.base_model {base_model}: its weights are damaged ({error}); download them again."

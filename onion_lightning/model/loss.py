@@ -57,6 +57,6 @@ class HeldOutLoss:
 
     def compute(self, strategy: Strategy) -> dict[str, torch.Tensor]:
         """Return `loss` in nats per token and `perplexity`, both over all ranks."""
-        total, tokens = strategy.reduce(self.sums, reduce_op="sum")
+        total, tokens = strategy.reduce(self.sums, reduce_op="sum").cpu()  # so that reading them later does not wait
         loss = total / tokens
         return {"loss": loss.float(), "perplexity": loss.exp().float()}

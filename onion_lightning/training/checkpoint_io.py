@@ -6,6 +6,7 @@ A checkpoint contains adapters, optimizer, schedule, loops and the data position
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes to a temporary file beside the target, flushes it to disk, then renames it.
 
     A kill at any moment leaves either the old file or the new one, complete.
+
+    Args:
+        report: called with each file that was written.
     """
+
+    def __init__(self, report: Callable[[Path], None] | None = None) -> None:
+        self.report = report
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
@@ -51,6 +58,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"--checkpoint.dirpath {target.parent}: {target.name} could not be written ({error}); {kept}; free disk"
                 " space, or choose a writable folder."
             ) from error
+        if self.report is not None:
+            self.report(target)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint into CPU memory; Lightning copies what it needs to the device."""

@@ -6,11 +6,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from onion_lightning.data.encoding import CorpusReport, TokenCounts
+from onion_lightning.messages import stderr_console
 
 __all__ = ["CorpusTable"]
 
@@ -28,7 +28,7 @@ class CorpusTable(pl.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         report: CorpusReport = trainer.datamodule.report  # type: ignore[attr-defined]
-        console = Console(stderr=True)
+        console = stderr_console()
         console.print(corpus_table(report))
         console.print(describe_tokens(report.tokens), highlight=False)
         if getattr(trainer, "fast_dev_run", False):

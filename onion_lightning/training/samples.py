@@ -1,5 +1,6 @@
 """Generates sample articles after each validation."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Samples(pl.Callback):
         self.count = count
         self.max_new_tokens = max_new_tokens
         self.path = Path(dirpath).expanduser() / "samples.txt"
+        self.report: Callable[[int, Path], None] | None = None  # called with the number of samples and their file
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -41,6 +43,8 @@ class Samples(pl.Callback):
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"=== step {trainer.global_step}\n\n")
             stream.writelines(f"{headline}\n{article}\n\n" for headline, article in samples)
+        if self.report is not None:
+            self.report(len(samples), self.path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 rows = [[trainer.global_step, *sample] for sample in samples]

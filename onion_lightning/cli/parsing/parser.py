@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from onion_lightning.model.article_writer import ArticleWriter
 from onion_lightning.surrogates import replace_surrogates
 from onion_lightning.training.last_checkpoint import LastCheckpoint
+from onion_lightning.training.progress.choose import ProgressMode
 from onion_lightning.training.samples import Samples
 
 __all__ = ["PROGRAM", "SaveConfig", "add_flags", "flag_names", "parser_settings"]
@@ -35,10 +36,16 @@ def flag_names(parser: LightningArgumentParser) -> list[str]:
 
 
 def add_flags(parser: LightningArgumentParser) -> None:
-    """Add `--checkpoint.*`, `--samples.*` and `--articles.*` to every command, so that one config serves them all.
+    """Add this project's flags to every command, so that one config serves them all.
 
-    They are callbacks, but not registered as such: Lightning would run each of them in every command.
+    The groups are callbacks, but not registered as such: Lightning would run each of them in every command.
     """
+    parser.add_argument(
+        "--progress",
+        type=ProgressMode,
+        default="auto",
+        help="How progress is shown on standard error: a bar, lines for a log file, or none; auto shows a bar in a terminal.",
+    )
     for cls, group in ((LastCheckpoint, "checkpoint"), (Samples, "samples"), (ArticleWriter, "articles")):
         parser.add_class_arguments(cls, group, fail_untyped=False, sub_configs=True)
     parser.link_arguments("model.base_model", "data.base_model")

@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 import torch
-from onion_lightning.cli.arguments import resume_command
 
 from onion_lightning.cli.main import main
+from onion_lightning.cli.parsing.arguments import resume_command
 from tests.conftest import curve, records
 
 

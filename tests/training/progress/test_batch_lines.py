@@ -1,0 +1,58 @@
+"""The lines of commands other than `fit` where standard error is not a terminal."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from onion_lightning.training.progress.batch_lines import BatchLines
+from tests.conftest import ROOT
+
+LINES = ("--trainer.enable_progress_bar", "true")
+HEADLINES = ("--data.headlines", '["Egg Wins", "Egg Loses"]', "--data.batch_size", "1")
+
+
+def test_batches_are_counted_at_the_start_at_most_once_a_minute_and_at_the_end(clock, lines):
+    callback = BatchLines("evaluate", clock)
+    callback.begin([4])
+    for clock.now in (50, 100, 150, 200):
+        callback.count()
+    callback.finish()
+    assert lines() == [
+        "evaluation: 0 of 4 batches",
+        "evaluation: 2 of 4 batches, 0:01:40 remaining",
+        "evaluation: 4 of 4 batches",
+        "evaluation: 4 of 4 batches",
+    ]
+
+
+def test_in_a_log_file_the_last_line_of_predict_comes_before_the_number_of_articles(flags, shell):
+    done = shell(flags("predict", *LINES, *HEADLINES))
+    assert done.returncode == 0, done.stderr
+    printed = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in done.stderr.splitlines()]
+    assert printed[0].startswith("loading ")
+    assert printed[-3:-1] == ["writing articles: 0 of 2 batches", "writing articles: 2 of 2 batches"]
+    assert printed[-1].startswith("2 articles written to ")
+
+
+@pytest.mark.parametrize(("command", "task"), [("validate", "validation"), ("test", "test")])
+def test_validate_and_test_count_batches(run, caplog, command, task):
+    caplog.set_level(logging.INFO, "onion_lightning")
+    run(command, *LINES)
+    said = [record.getMessage()[9:] for record in caplog.records if record.name == "onion_lightning.progress"]
+    first, last = (re.fullmatch(rf"{task}: (\d+) of (\d+) batch(es)?", line).groups() for line in said[-2:])
+    assert first[0] == "0"
+    assert last[0] == last[1] == first[1]
+
+
+def test_a_closed_pipe_does_not_stop_a_command(flags, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "onion_lightning", *flags("predict", *LINES, *HEADLINES)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, cwd=ROOT, timeout=240, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert (tmp_path / "articles.jsonl").exists()
