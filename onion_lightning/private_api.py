@@ -4,6 +4,7 @@ There are two exceptions. `cli/onion_cli.py` overrides `LightningCLI._parse_ckpt
 hyperparameters override explicit flags, and `training/resume.py` corrects positions in the `loops` of a checkpoint.
 """
 
+from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +32,7 @@ __all__ = [
     "dump_checkpoint",
     "forget_sigterm_broadcast",
     "ignore_in_ddp",
+    "option_strings",
     "process_group_timeout",
     "row_to_log",
     "run_validation",
@@ -96,6 +98,11 @@ def process_group_timeout(strategy: DDPStrategy) -> timedelta | None:
     """Return the time limit for each collective that a strategy was configured with."""
     limit: timedelta | None = strategy._timeout
     return limit
+
+
+def option_strings(parser: ArgumentParser) -> list[str]:
+    """Return all flags of a parser as they are typed, such as `-c` and `--config`."""
+    return [word for action in parser._actions for word in action.option_strings]
 
 
 def run_validation(trainer: pl.Trainer) -> None:

@@ -176,7 +176,7 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, "-m", "onion_lightning", *words],
             capture_output=True,
-            text=True,
+            encoding=more.get("PYTHONIOENCODING", "utf-8"),
             timeout=240,
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"} | more,

@@ -13,8 +13,8 @@ import datasets
 import numpy as np
 
 from onion_lightning.data.cleaning import CHANGES, clean_row, headline_key
-from onion_lightning.data.reading import Columns, RawRow
-from onion_lightning.data.sources import read_source
+from onion_lightning.data.files.reading import Columns, RawRow
+from onion_lightning.data.files.sources import read_source
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint

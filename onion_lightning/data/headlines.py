@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from onion_lightning.data.files.reading import HEADLINE_NAMES, parse_object
 from onion_lightning.data.prompt import encode_prompt
-from onion_lightning.data.reading import HEADLINE_NAMES, parse_object
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
 from onion_lightning.surrogates import replace_surrogates

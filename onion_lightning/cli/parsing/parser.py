@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from onion_lightning.model.article_writer import ArticleWriter
+from onion_lightning.private_api import option_strings
 from onion_lightning.surrogates import replace_surrogates
 from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.progress.choose import ProgressMode
@@ -31,7 +32,7 @@ def parser_settings(subcommands: dict[str, set[str]]) -> dict[str, Any]:
 
 def flag_names(parser: LightningArgumentParser) -> list[str]:
     """Return the names of a parser's flags, without dashes and without those that print help."""
-    words = [word for action in parser._actions for word in action.option_strings if word.startswith("--")]
+    words = [word for word in option_strings(parser) if word.startswith("--")]
     return [word[2:] for word in words if not word.endswith(("help", "+"))]
 
 

@@ -34,7 +34,6 @@ def classes(*named):
         (["--model.load_in", "int4"], "--model.load_in int4: must be int8, nf4 or none."),
         (["--model.learning_rate", "fast"], "--model.learning_rate fast: must be a number."),
         (["--model.gradient_checkpointing", "x"], "--model.gradient_checkpointing x: must be true or false."),
-        (["--model.target_modules", "3"], '--model.target_modules 3: must be a list such as ["one", "two"].'),
         (["--data.base_model", "x"], "--data.base_model: is set by --model.base_model; give that."),
         (["--trainer.precision", "x"], "--trainer.precision x: must be 16-mixed, bf16-mixed or 32-true."),
         (["--trainer.gradient_clip_val", "x"], "--trainer.gradient_clip_val x: must be a number or null."),

@@ -12,7 +12,7 @@ from tests.training.progress.conftest import FakeTrainer
 
 LINES = ("--trainer.enable_progress_bar", "true", "--progress", "lines")
 STEP = (
-    r"\d\d:\d\d:\d\d epoch (\d+) of (\d+), step (\d+) of (\d+), loss \d+\.\d{3}, learning rate \d\.\d\de-\d\d,"
+    r"\d\d:\d\d:\d\d epoch (\d+) of (\d+), step (\d+) of (\d+), loss \d+\.\d{3}, learning rate \d\.\d\de[-+]\d\d,"
     r" \d+ tokens/s, \d:\d\d:\d\d remaining"
 )
 

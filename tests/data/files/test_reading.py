@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from onion_lightning.data.reading import as_text
+from onion_lightning.data.files.reading import as_text
 from onion_lightning.errors import OnionError
 from tests.data.conftest import body, load, put, texts, write_csv
 

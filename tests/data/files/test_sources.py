@@ -6,7 +6,7 @@ import tomllib
 import pytest
 from setuptools import find_namespace_packages
 
-from onion_lightning.data.sources import SAMPLE, file_hash
+from onion_lightning.data.files.sources import SAMPLE, file_hash
 from onion_lightning.errors import OnionError
 from tests.conftest import ROOT
 from tests.data.conftest import body, load, put, texts, write_csv

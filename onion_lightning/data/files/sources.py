@@ -11,14 +11,14 @@ from typing import Any
 
 import datasets
 
-from onion_lightning.data.cache import use_writable_cache
-from onion_lightning.data.reading import READERS, Columns, RawRow, as_text, find_columns, read_file
+from onion_lightning.data.files.cache import use_writable_cache
+from onion_lightning.data.files.reading import READERS, Columns, RawRow, as_text, find_columns, read_file
 from onion_lightning.errors import OnionError, shorten
 
 __all__ = ["file_hash", "find_files", "read_source"]
 
 RAW = datasets.Features({name: datasets.Value("string") for name in RawRow.__annotations__})
-SAMPLE = Path(__file__).parent / "sample" / "onion_sample.csv"  # also in an installed package
+SAMPLE = Path(__file__).parent.parent / "sample" / "onion_sample.csv"  # also in an installed package
 SUFFIXES = ", ".join(sorted(READERS))
 
 

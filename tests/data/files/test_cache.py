@@ -6,7 +6,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from onion_lightning.data.cache import use_writable_cache
+from onion_lightning.data.files.cache import use_writable_cache
 from onion_lightning.errors import OnionError
 
 
