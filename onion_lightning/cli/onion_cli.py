@@ -28,6 +28,7 @@ from onion_lightning.cli.trainer import (
     check_callbacks,
     check_overfit,
     check_strategy,
+    check_strategy_name,
     choose_accelerator,
     choose_precision,
     explain,
@@ -171,6 +172,7 @@ class OnionCLI(LightningCLI):
             return session
         fits = self.subcommand == "fit"
         plugins = as_list(built.trainer.plugins or [])
+        check_strategy_name(built.trainer.strategy)
         self.progress = progress_callback(self.mode, str(self.subcommand), built.trainer.callbacks or [])
         report = self.progress.wrote_checkpoint if isinstance(self.progress, FitLines) else None
         config: dict[str, Any] = {

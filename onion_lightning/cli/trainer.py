@@ -37,6 +37,7 @@ __all__ = [
     "check_callbacks",
     "check_overfit",
     "check_strategy",
+    "check_strategy_name",
     "choose_accelerator",
     "choose_precision",
     "explain",
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # those of Lightning
+
+STRATEGIES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 
 # Callbacks that are refused: why, and what to do instead.
 REFUSED: dict[type[Callback], str] = {
@@ -163,6 +166,16 @@ def best_checkpoint(folder: Path) -> ModelCheckpoint:
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
+
+
+def check_strategy_name(asked: Any) -> None:
+    """Refuse strategies by their name, before Lightning looks for what they need.
+
+    Raises:
+        OnionError: the strategy is neither one device nor DDP with a process per rank.
+    """
+    if isinstance(asked, str) and asked not in STRATEGIES:
+        raise OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
 
 
 def check_strategy(strategy: Strategy, asked: Any) -> None:

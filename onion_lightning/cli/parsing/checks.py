@@ -52,6 +52,10 @@ def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> 
     if not isinstance(seed, bool) and not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"--seed_everything {seed}: must be between 0 and {LARGEST_SEED}.")
     check_clipping(options["trainer"])
+    for name, least in (("num_sanity_val_steps", -1), ("log_every_n_steps", 0)):
+        value = options["trainer"][name]
+        if value is not None and value < least:
+            raise UsageError(f"--trainer.{name} {value}: must be at least {least}.")
 
 
 def check_sections(options: Mapping[str, Any]) -> None:
