@@ -13,6 +13,7 @@ from onion_lightning.errors import Interrupted
     [
         (["fit", "--data.path", "nowhere.csv"], "--data.path nowhere.csv: no such file"),
         (["fit", "--data.article_column", "Body"], "no column named body"),
+        (["fit", "--data.headline_column", "Title", "--data.article_column", "title"], "name another column"),
         (["fit", "--data.min_words", "500"], "no rows remain"),
         (["validate", "--data.val_fraction", "0"], "--data.val_fraction 0.0: leaves no validation rows"),
         (["test", "--data.test_fraction", "0"], "--data.test_fraction 0.0: leaves no test rows"),
