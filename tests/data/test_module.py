@@ -1,5 +1,7 @@
 """The data module's flags, and what it saves in a checkpoint."""
 
+import os
+
 import pytest
 
 from onion_lightning.data.module import OnionDataModule
@@ -24,7 +26,7 @@ def make(tiny_base, corpus_file):
         ("global_batch_size", 0, "at least 1"),
         ("max_length", 7, "at least 8"),
         ("min_words", -1, "at least 0"),
-        ("num_workers", -1, "at least 0"),
+        ("num_workers", -1, f"from 0 to {4 * os.cpu_count()}, four for each CPU"),
         ("val_fraction", 1.0, "at least 0 and less than 1"),
         ("test_fraction", -0.1, "at least 0 and less than 1"),
     ],

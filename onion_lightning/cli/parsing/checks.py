@@ -79,7 +79,7 @@ def check_empty(options: Mapping[str, Any]) -> None:
 def check_clipping(trainer: Mapping[str, Any]) -> None:
     limit, algorithm = trainer["gradient_clip_val"], trainer["gradient_clip_algorithm"]
     if limit is not None and not limit >= 0:  # also not NaN
-        raise UsageError(f"--trainer.gradient_clip_val {limit}: must be at least 0, which turns clipping off.")
+        raise UsageError(f"--trainer.gradient_clip_val {limit:g}: must be at least 0, which turns clipping off.")
     if algorithm is not None and not limit:
         raise UsageError(
             f"--trainer.gradient_clip_algorithm {algorithm}: has no effect without --trainer.gradient_clip_val; give both."
