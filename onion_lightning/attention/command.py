@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import wandb
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
-import wandb
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.attention.plot import plot_attention

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import wandb
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 
-import wandb
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
 from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parsing.arguments import given_keys, predict_command
