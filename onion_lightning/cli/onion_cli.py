@@ -117,9 +117,9 @@ class OnionCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise explain_parsing(error, args, flags, args[0] if args[0] in flags else "") from error
-        given = given_keys(self.args)
-        check_options(self.config["subcommand"], vars(self.options), set().union(*given))
-        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, *given, self.folder)
+        self.typed, configured = given_keys(self.args)
+        check_options(self.config["subcommand"], vars(self.options), self.typed | configured)
+        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, self.typed, configured, self.folder)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's own lets the checkpoint's hyperparameters beat given flags (see private_api.py)."""
@@ -137,8 +137,7 @@ class OnionCLI(LightningCLI):
             for name in ("callbacks", "plugins", "profiler", "strategy"):  # they may need what this machine lacks
                 self.options.trainer[name] = "auto" if name == "strategy" else None
         else:
-            typed = {word[2:] for word in self.args if word.startswith("--")}
-            follow_launcher(self.options.trainer, typed)
+            follow_launcher(self.options.trainer, self.typed)
         for arguments in wandb_arguments(self.options.trainer.logger):
             self.prepare_wandb(arguments)
 

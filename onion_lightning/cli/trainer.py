@@ -169,13 +169,13 @@ def best_checkpoint(folder: Path) -> ModelCheckpoint:
 
 
 def check_strategy_name(asked: Any) -> None:
-    """Refuse strategies by their name, before Lightning looks for what they need.
+    """Refuse a strategy by its name, before Lightning looks for what it needs; for the reasons see `check_strategy`.
 
     Raises:
-        OnionError: the strategy is neither one device nor DDP with a process per rank.
+        OnionError: it is neither one device nor DDP with a process per rank.
     """
     if isinstance(asked, str) and asked not in STRATEGIES:
-        raise OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
+        raise unsupported_strategy(asked)
 
 
 def check_strategy(strategy: Strategy, asked: Any) -> None:
@@ -186,12 +186,16 @@ def check_strategy(strategy: Strategy, asked: Any) -> None:
     """
     known = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
     if not known or starts_ranks_midway(strategy):
-        raise OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
+        raise unsupported_strategy(asked)
+
+
+def unsupported_strategy(asked: Any) -> OnionError:
+    return OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
 
 
 def explain(error: Exception, config: dict[str, Any]) -> OnionError:
     """Return Lightning's error about the Trainer's arguments as a sentence that names the flags."""
-    if "strategy name" in str(error) or not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
+    if not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
         return explain_trainer(error, config)
     machine = f"--trainer.devices {config['devices']} and --trainer.strategy {config['strategy']}"
     remedy = "without a GPU, use --trainer.accelerator cpu or configs/cpu.yaml"

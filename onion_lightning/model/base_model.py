@@ -95,6 +95,9 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
         OnionError: there is no such model, or its weights are damaged or not safetensors.
     """
     source = locate(base_model)
+    # With a mask, cuDNN's attention returned NaN on H100 and B200, where torch prefers it (pytorch#196678, unsloth#9848), and
+    # it compiles a plan for each new shape.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise OnionError(
             f"--model.base_model {base_model}: contains no *.safetensors file, and pickled weights are never loaded; if you"
@@ -130,26 +133,37 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
             f"--model.base_model {base_model}: {len(missing)} of its weights are missing, such as {missing[0]}; download it"
             " again."
         )
+    freeze(model, dtype)
+    return model
+
+
+def freeze(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Freeze a model in place: `dtype` in all that is not quantized, and this project's layers for what is."""
     model.requires_grad_(False)
-    if device.type == "cuda":
-        # With a mask, cuDNN's attention returned NaN on H100 and B200 (pytorch#196678, unsloth#9848), and it compiles a plan
-        # for each new shape. torch would prefer it there.
-        torch.backends.cuda.enable_cudnn_sdp(False)
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     freeze_quantized_layers(model, dtype)
-    return model
 
 
 @contextlib.contextmanager
-def causal_attention(model: PreTrainedModel) -> Iterator[None]:
+def causal_attention(model: PreTrainedModel, length: int) -> Iterator[None]:
     """Let tokens attend to all earlier positions, without a mask.
 
     This is right for rows that are not padded, or padded on the right. transformers would read the values of a mask on
-    every call, for which the host waits for the GPU, and torch's fastest kernels accept no mask.
+    every call, for which the host waits for the GPU, and torch's fastest kernels accept no mask. A model whose layers see
+    only a window that is shorter than the rows keeps its own masks, and so does one that does not use torch's kernels.
+
+    Args:
+        model: a causal language model, or one without its output layer.
+        length: of the rows in tokens.
     """
     default = attention_implementation(model)
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) or length for name in ("sliding_window", "attention_chunk_size")]
+    if default != "sdpa" or min(windows) < length:
+        yield
+        return
     AttentionInterface.register(CAUSAL, sdpa_attention_forward)  # no mask is built for names without a mask function
     model.set_attn_implementation(CAUSAL)
     try:

@@ -169,7 +169,7 @@ class OnionModule(pl.LightningModule):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), padded on the right."""
-        with causal_attention(self.language_model):
+        with causal_attention(self.language_model, input_ids.shape[1]):
             output = self.language_model.get_decoder()(input_ids=input_ids, use_cache=False)
         return cast(torch.Tensor, output.last_hidden_state)
 

@@ -20,9 +20,7 @@ from onion_lightning.planning.training_step import DeviceType, StepMemory
 
 __all__ = ["CUDA_CONTEXT", "MemoryPlan", "predict_memory"]
 
-CUDA_CONTEXT = (
-    500_000_000  # bytes of the driver, the kernels and cuBLAS on a GPU: an assumption, it varies with the card
-)
+CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS: an assumption, it varies with the card
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def predict_memory(
         "load_in": load_in,
         "lora_rank": lora_rank,
         "lora_dropout": lora_dropout,
-        "target_modules": target_modules if isinstance(target_modules, str) else list(target_modules),
+        "target_modules": target_modules,
         "gradient_checkpointing": gradient_checkpointing,
         "seed": 0,
     }

@@ -21,7 +21,6 @@ from onion_lightning.private_api import attention_kernel
 __all__ = ["StartLine", "describe_device", "describe_memory"]
 
 WEIGHTS = {"int8": "8-bit", "nf4": "4-bit", "none": "unquantized"}
-SPARE = 0.9  # fraction of the available memory that should suffice: allocators waste some
 
 
 class StartLine(pl.Callback):
@@ -33,14 +32,15 @@ class StartLine(pl.Callback):
         module, data = cast(OnionModule, pl_module), cast(OnionDataModule, cast(Any, trainer).datamodule)
         device, precision = trainer.strategy.root_device, str(trainer.precision)
         config = load_config(module.base_model)
-        rows, length = data.batch_size, int(column_values(data.encoded["train"], "length").max())
+        rows = min(data.batch_size, -(-data.global_batch_size // trainer.world_size))
+        length = int(column_values(data.encoded["train"], "length").max())
         plan, available = plan_memory(trainer, module, config, rows, length), available_memory(device)
         kernel = kernel_name(config, device, compute_dtype(precision))
         where = f"{describe_device(device, trainer.world_size)} in {precision}"
         what = f"{WEIGHTS[module.load_in]} weights and {kernel} attention"
         memory = f"{describe_memory(plan, available)}, for {rows} rows of {length} tokens"
         tell(f"Training on {where}, with {what}. Expected memory: {memory}.")
-        if plan is not None and available is not None and plan.total > SPARE * available:
+        if plan is not None and available is not None and not plan.fits(available):
             tell(f"This may be too little: give {next(remedies('fit', vars(module), vars(data)))}.")
 
 

@@ -8,13 +8,14 @@ their real size. The vocabulary is that of the demo tokenizer.
 
 import argparse
 import copy
-import re
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from config_memory import llama_2_7b
+from memory import status
+from transformers import LlamaForCausalLM
 
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
@@ -25,24 +26,9 @@ from onion_lightning.pretrained.locate import load_tokenizer
 LAYERS = 32
 
 
-def memory(name: str) -> float:
-    """Return a line of this process's status in GB: VmRSS is the current size, VmHWM the peak."""
-    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024 / 1e9
-
-
 def llama_7b(vocabulary: int) -> LlamaForCausalLM:
     """Return a model of 32 layers that share their weights, loaded in 8 bit."""
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_hidden_layers=1,
-        num_attention_heads=32,
-        max_position_embeddings=4096,
-        dtype="float16",
-    )
+    config = llama_2_7b(vocab_size=vocabulary, num_hidden_layers=1, dtype="float16")
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).half().save_pretrained(folder)
         device = torch.device("cpu")
@@ -67,10 +53,10 @@ def main() -> None:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
     text = "Students of the University of California" + " fog" * (count - 8) + " San Francisco"
-    began, before = time.perf_counter(), memory("VmRSS")
+    began, before = time.perf_counter(), status("VmRSS") / 1e9
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     result = attend(model, tokenizer, text, "San Francisco", "University of California")
-    growth = memory("VmHWM") - before
+    growth = status("VmHWM") / 1e9 - before
     page = len(render_page(result).encode()) / 1e6
     layers, heads, _ = result.maps["tuned"].mean.shape
     print(

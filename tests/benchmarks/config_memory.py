@@ -21,17 +21,18 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 CARDS = {"gpu1": 24, "qlora": 16, "ddp8": 24}  # GB
 
 
-def llama_2_7b() -> LlamaConfig:
+def llama_2_7b(**changes: Any) -> LlamaConfig:
     """Return the config of Llama-2 7B, without a download."""
-    return LlamaConfig(
-        vocab_size=32000,
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        max_position_embeddings=4096,
-        name_or_path="7B shape",
-    )
+    shape: dict[str, Any] = {
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "max_position_embeddings": 4096,
+        "name_or_path": "7B shape",
+    }
+    return LlamaConfig(**(shape | changes))
 
 
 def flags(cls: type, given: dict[str, Any]) -> dict[str, Any]:

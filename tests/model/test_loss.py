@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from transformers import MistralConfig, MistralForCausalLM
 
 from onion_lightning.data.collate import collate
 from onion_lightning.data.sampler import MicroBatch
+from onion_lightning.model.base_model import causal_attention
 from onion_lightning.model.loss import HeldOutLoss
 from tests.conftest import LONG, SHORT, batch, module
 
@@ -27,6 +29,20 @@ def test_the_loss_is_the_cross_entropy_of_article_and_eos_with_a_padding_mask(ti
     by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
     assert made.loss_sum(micro).item() == pytest.approx(by_hand.item(), rel=1e-5)
     assert made.language_model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("window", [8, 64, None])
+def test_hidden_states_without_a_mask_are_those_of_the_model_also_if_its_layers_see_only_a_window(window):
+    """transformers' own masks are the reference; a window of 8 tokens matters for rows of 20."""
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = MistralConfig(vocab_size=100, hidden_size=64, intermediate_size=128, sliding_window=window, **shape)
+    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 100, (2, 20))
+    with torch.no_grad():
+        expected = model.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        with causal_attention(model, 20):
+            found = model.model(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found, expected)
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_padding_does_not_change_the_loss(tiny_base):

@@ -43,7 +43,6 @@ TRAINER_ACCEPTS = {
     "gradient_clip_algorithm": "must be norm or value",
     "max_time": "must be a duration DD:HH:MM:SS, such as 00:12:00:00 for 12 hours",
     "profiler": "must be simple, advanced or pytorch",
-    "strategy": "is not supported; give ddp, or auto on one device",
 }
 # Lines of a jsonargparse error that say only what else would have been accepted.
 UNSPECIFIC = re.compile(
