@@ -15,7 +15,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import format_prompt
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.heartbeat import Heartbeat, log_line
-from onion_lightning.model.article_panel import show_article
+from onion_lightning.model.articles.panel import show_article
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
 from onion_lightning.training.session import Session

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from onion_lightning.data.prompt import encode_texts
 from onion_lightning.errors import NonFiniteError
 from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task
-from onion_lightning.model.decoding import Article, continue_prompts
+from onion_lightning.model.articles.record import Article
+from onion_lightning.model.decoding import continue_prompts
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.ranks import exclude_frozen_weights
 from onion_lightning.seeding import mix_seed

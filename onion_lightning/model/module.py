@@ -23,8 +23,9 @@ from onion_lightning.model.adapters import (
     reduce_to_adapters,
     trainable_names,
 )
+from onion_lightning.model.articles.record import Article, ArticleBatch, article_batch
 from onion_lightning.model.base_model import LoadIn, best_precision, causal_attention, compute_dtype, load_model
-from onion_lightning.model.decoding import Article, ArticleBatch, Decoding, article_batch, write_articles
+from onion_lightning.model.decoding import Decoding, write_articles
 from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
 from onion_lightning.model.optimizer_step import (
     HostCopy,

@@ -7,7 +7,7 @@ import pytest
 from onion_lightning.cli.commands import run_attend, run_evaluate
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
-from onion_lightning.model.article_writer import ArticleWriter
+from onion_lightning.model.articles.writer import ArticleWriter
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.samples import Samples

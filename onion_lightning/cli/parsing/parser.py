@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from onion_lightning.model.article_writer import ArticleWriter
+from onion_lightning.model.articles.writer import ArticleWriter
 from onion_lightning.private_api import option_strings
 from onion_lightning.surrogates import replace_surrogates
 from onion_lightning.training.last_checkpoint import LastCheckpoint

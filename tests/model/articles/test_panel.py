@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from onion_lightning.model.article_panel import show_articles
-from onion_lightning.model.decoding import ArticleRecord
+from onion_lightning.model.articles.panel import show_articles
+from onion_lightning.model.articles.record import ArticleRecord
 
 
 def record(index=0, article="An egg wins.", tokens=5, finish_reason="eos"):

@@ -12,8 +12,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from onion_lightning.errors import OnionError, reason
-from onion_lightning.model.article_panel import show_articles
-from onion_lightning.model.decoding import ArticleBatch, ArticleRecord
+from onion_lightning.model.articles.panel import show_articles
+from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
 
 __all__ = ["ArticleWriter"]
 

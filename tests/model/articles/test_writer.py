@@ -16,10 +16,10 @@ def leave_parts(tmp_path, whole, settings):
 
 def settings_of(run, tmp_path, monkeypatch):
     seen = []
-    from onion_lightning.model import article_writer
+    from onion_lightning.model.articles import writer
 
-    original = article_writer.fingerprint
-    monkeypatch.setattr(article_writer, "fingerprint", lambda *a: seen.append(original(*a)) or seen[-1])
+    original = writer.fingerprint
+    monkeypatch.setattr(writer, "fingerprint", lambda *a: seen.append(original(*a)) or seen[-1])
     run(*WORDS)
     return seen[0]
 

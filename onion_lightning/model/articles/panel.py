@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from onion_lightning.messages import tell
-from onion_lightning.model.decoding import ArticleRecord
+from onion_lightning.model.articles.record import ArticleRecord
 
 __all__ = ["show_article", "show_articles"]
 
