@@ -41,7 +41,7 @@ def run_attend(
 ) -> None:
     """Measure how strongly one phrase of a text attends to an earlier one, in each layer and head.
 
-    Runs on one device, the GPU if there is one; of the config's trainer section, only the loggers are used.
+    Runs on one device, the GPU if there is one. Of the Trainer's flags, it obeys the accelerator, precision and loggers.
 
     Args:
         session: provides the device and the loggers.

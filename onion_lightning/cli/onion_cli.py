@@ -16,10 +16,11 @@ from lightning.pytorch.plugins import Precision
 from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
 from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parsing.arguments import given_keys, predict_command
-from onion_lightning.cli.parsing.checks import check_command, check_options
+from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
 from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
 from onion_lightning.cli.parsing.precedence import apply_checkpoint
-from onion_lightning.cli.parsing.wording import explain_building, explain_parsing
+from onion_lightning.cli.parsing.trainer_checks import check_trainer, check_without_trainer
+from onion_lightning.cli.parsing.wording import explain_building, explain_parsing, explain_run
 from onion_lightning.cli.signals import GracefulStop, StopSignals
 from onion_lightning.cli.trainer import (
     as_list,
@@ -32,6 +33,7 @@ from onion_lightning.cli.trainer import (
     choose_accelerator,
     choose_precision,
     explain,
+    session_device,
     training_device,
     wandb_arguments,
 )
@@ -81,6 +83,8 @@ class OnionCLI(LightningCLI):
                 parser_kwargs=parser_settings(self.subcommands()),
             )
         except RuntimeError as error:
+            if late := explain_run(error):
+                raise late from error
             if not is_out_of_memory(error):
                 raise
             raise explain_out_of_memory(str(self.subcommand), self.options.as_dict(), error) from error
@@ -118,8 +122,13 @@ class OnionCLI(LightningCLI):
         except ArgumentError as error:
             raise explain_parsing(error, args, flags, args[0] if args[0] in flags else "") from error
         self.typed, configured = given_keys(self.args)
-        check_options(self.config["subcommand"], vars(self.options), self.typed | configured)
-        self.wandb_id = apply_checkpoint(self.config["subcommand"], self.options, self.typed, configured, self.folder)
+        command, given = self.config["subcommand"], self.typed | configured
+        check_options(command, vars(self.options), given)
+        check_trainer(command, vars(self.options.trainer), self.typed, given)
+        if command in SESSION_COMMANDS:
+            check_without_trainer(command, self.typed)
+        check_decoding(self.options.model, self.typed)
+        self.wandb_id = apply_checkpoint(command, self.options, self.typed, configured, self.folder)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's own lets the checkpoint's hyperparameters beat given flags (see private_api.py)."""
@@ -166,7 +175,8 @@ class OnionCLI(LightningCLI):
         built = self.config_init[self.subcommand]
         loggers = build_loggers(self.options.trainer.logger, built.trainer.logger)
         if self.subcommand in SESSION_COMMANDS:
-            session = OnionSession(loggers if isinstance(loggers, list) else [])
+            device = session_device(self.options.trainer.accelerator, self.typed)
+            session = OnionSession(loggers if isinstance(loggers, list) else [], device)
             session.precision = choose_precision(self.options.trainer.precision, session.device)
             return session
         fits = self.subcommand == "fit"

@@ -1,7 +1,7 @@
 """Derives the Trainer's arguments from the configuration and the machine."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
     ModelPruning,
     OnExceptionCheckpoint,
     StochasticWeightAveraging,
+    Timer,
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -41,6 +42,7 @@ __all__ = [
     "choose_accelerator",
     "choose_precision",
     "explain",
+    "session_device",
     "training_device",
     "wandb_arguments",
 ]
@@ -58,6 +60,7 @@ REFUSED: dict[type[Callback], str] = {
     WeightAveraging: "it copies the frozen weights, and a run with it does not resume exactly; remove it",
     BaseFinetuning: "the base model stays frozen, and only adapters are trained; remove it",
     ModelPruning: "the base model stays frozen, and pruned adapters cannot be loaded; remove it",
+    Timer: "a run with it cannot be written to config.yaml; set --trainer.max_time",
     OnExceptionCheckpoint: "last.ckpt is the last completed step, and a later fit would load its file; remove it",
 }
 
@@ -127,6 +130,18 @@ def choose_precision(asked: Any, device: torch.device) -> str:
 def training_device(accelerator: Any) -> torch.device:
     """Return the kind of device that a Trainer with this accelerator would use; the CPU if there is no GPU."""
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def session_device(accelerator: Any, typed: Collection[str]) -> torch.device:
+    """Return the device of a command without a Trainer. With a config written for GPUs, it is the CPU if there is none.
+
+    Raises:
+        OnionError: an accelerator that this machine lacks was given on the command line.
+    """
+    device = training_device(choose_accelerator(accelerator))
+    if "trainer.accelerator" in typed and accelerator in ("gpu", "cuda") and device.type == "cpu":
+        raise OnionError(f"--trainer.accelerator {accelerator}: there is no GPU; give cpu, or omit the flag.")
+    return device
 
 
 def as_list(value: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["set_whole_steps"]
+__all__ = ["check_fraction", "set_whole_steps"]
 
 
 def set_whole_steps(trainer: pl.Trainer, batches: int, accumulate: int) -> None:
@@ -34,6 +34,25 @@ def set_whole_steps(trainer: pl.Trainer, batches: int, accumulate: int) -> None:
             f" {batches}, a fraction such as 0.5, or omit the flag to validate once per epoch."
         )
     trainer.val_check_interval = whole_steps("val_check_interval", interval, batches, accumulate)
+
+
+def check_fraction(trainer: pl.Trainer, flag: str, batches: int) -> None:
+    """Check the fraction of the batches of a held-out split that the Trainer is limited to.
+
+    Args:
+        trainer: has the limit.
+        flag: such as `limit_val_batches`.
+        batches: the split's batches on one rank.
+
+    Raises:
+        OnionError: it is less than one batch.
+    """
+    limit = getattr(trainer, flag)
+    if isinstance(limit, float) and 0 < limit * batches < 1:
+        raise OnionError(
+            f"--trainer.{flag} {limit:g}: is less than one batch (there are {batches}); give a larger fraction, or a"
+            " number of batches such as 1."
+        )
 
 
 def whole_steps(flag: str, value: int | float, batches: int, accumulate: int) -> int | float:

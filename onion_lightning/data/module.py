@@ -14,7 +14,7 @@ from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.corpus import column_values, load_corpus
 from onion_lightning.data.encoding import CorpusReport, Encoded, encode_corpus
 from onion_lightning.data.headlines import load_headlines, read_stream
-from onion_lightning.data.limits import set_whole_steps
+from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError, check_range
@@ -109,6 +109,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.encoded, self.texts, self.report = self.encode()
         for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
             self.check_split(split)
+            self.check_held_out(split)
         if stage == "fit":
             self.make_sampler()
             self.skip_validation()
@@ -150,6 +151,11 @@ class OnionDataModule(pl.LightningDataModule):
             f" {self.path} after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows"
             + (", or 0 to train without validation." if fits and split == "validation" else ".")
         )
+
+    def check_held_out(self, split: str) -> None:
+        flag = {"validation": "limit_val_batches", "test": "limit_test_batches"}.get(split)
+        if flag is not None and self.trainer is not None:
+            check_fraction(self.trainer, flag, len(self.held_out_sampler(column_values(self.encoded[split], "length"))))
 
     def skip_validation(self) -> None:
         """Have the Trainer run no validation if `--data.val_fraction 0` asks for none."""

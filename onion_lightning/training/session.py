@@ -1,6 +1,7 @@
 """Provides a device, the loggers and checkpoint loading to commands that need no Trainer.
 
-Such a command runs with any config on any machine: of the config's `trainer` section, only the loggers are built.
+Such a command runs with any config on any machine: of the config's `trainer` section, it uses the accelerator, the precision
+and the loggers.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ class Session:
 
     Args:
         loggers: those of the config.
+        device: by default the GPU, or the CPU if there is none.
     """
 
-    def __init__(self, loggers: Sequence[Logger] = ()) -> None:
+    def __init__(self, loggers: Sequence[Logger] = (), device: torch.device | None = None) -> None:
         self.loggers = list(loggers)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = best_precision(self.device)
 
     def load(self, model: OnionModule, ckpt_path: str | None) -> None:

@@ -1,7 +1,14 @@
-"""Every argument of Lightning's Trainer, and each of its callbacks, strategies and profilers: it works or is refused."""
+"""Every argument of Lightning's Trainer, and each callback, strategy, profiler and logger: it works or is refused.
 
+Each value is given to `fit`. The other commands get the values that work together, and each value that is refused.
+"""
+
+import importlib.util
 import inspect
+import itertools
 import json
+import shutil
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -10,6 +17,8 @@ from lightning.pytorch import callbacks, loggers, profilers
 from lightning.pytorch.strategies import StrategyRegistry
 
 from onion_lightning.cli.main import main
+
+pytestmark = pytest.mark.sweep
 
 # argument: values that work, and values that are refused with words of the sentence
 ARGUMENTS: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
@@ -21,20 +30,29 @@ ARGUMENTS: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
     "logger": (["false"], [("nonsense.Logger", "logger")]),
     "callbacks": ([], []),  # see below
     "fast_dev_run": (["1", "true", "false"], [("-1", "fast_dev_run"), ("x", "fast_dev_run")]),
-    "max_epochs": (["1", "0"], [("-2", "max_epochs"), ("x", "max_epochs")]),
-    "min_epochs": (["1", "0"], [("x", "min_epochs")]),
-    "max_steps": (["1", "0"], [("-2", "max_steps"), ("x", "max_steps")]),
-    "min_steps": (["1"], [("x", "min_steps")]),
-    "max_time": (["00:00:01:00"], [("soon", "max_time")]),
-    "limit_train_batches": (["2", "0.5"], [("1.5", "limit_train_batches"), ("-1", "limit_train_batches")]),
-    "limit_val_batches": (["1", "1.0", "0"], [("1.5", "limit_val_batches"), ("-1", "limit_val_batches")]),
+    "max_epochs": (["1"], [("0", "nothing"), ("-2", "max_epochs"), ("x", "max_epochs")]),
+    "min_epochs": (["1", "0"], [("-1", "at least 0"), ("x", "min_epochs")]),
+    "max_steps": (["1"], [("0", "nothing"), ("-2", "max_steps"), ("x", "max_steps")]),
+    "min_steps": (["1", "0"], [("-1", "at least 0"), ("x", "min_steps")]),
+    "max_time": (["00:00:01:00"], [("00:00:00:00", "nothing"), ("soon", "max_time")]),
+    "limit_train_batches": (
+        ["2", "0.5"],
+        [("0", "nothing"), ("3", "multiple of 2"), ("1.5", "limit_t"), ("-1", "limit_t")],
+    ),
+    "limit_val_batches": (["1", "1.0", "0"], [("0.01", "less than one"), ("1.5", "limit_val"), ("-1", "limit_val")]),
     "limit_test_batches": (["1", "0"], [("1.5", "limit_test_batches"), ("-1", "limit_test_batches")]),
     "limit_predict_batches": (["1", "0"], [("1.5", "limit_predict_batches"), ("-1", "limit_predict_batches")]),
     "overfit_batches": (["0"], [("2", "overfit_batches"), ("0.5", "overfit_batches")]),
-    "val_check_interval": (["2", "0.5", "1.0"], [("1000", "val_check_interval"), ("1.5", "val_check_interval")]),
-    "check_val_every_n_epoch": (["1"], [("x", "check_val_every_n_epoch")]),
+    "val_check_interval": (
+        ["2", "0.5", "1.0"],
+        [("0", "above 0"), ("3", "multiple"), ("1000", "epoch"), ("1.5", "val_check")],
+    ),
+    "check_val_every_n_epoch": (
+        ["1", "2"],
+        [("0", "at least 1"), ("-1", "at least 1"), ("x", "check_val_every")],
+    ),
     "num_sanity_val_steps": (["0", "1", "-1"], [("-2", "num_sanity_val_steps")]),
-    "log_every_n_steps": (["1", "2"], [("-1", "log_every_n_steps")]),
+    "log_every_n_steps": (["1", "2", "0"], [("-1", "log_every_n_steps")]),
     "enable_checkpointing": (["true", "false"], [("x", "enable_checkpointing")]),
     "enable_progress_bar": (["true", "false"], [("x", "enable_progress_bar")]),
     "enable_model_summary": (["true", "false"], [("x", "enable_model_summary")]),
@@ -44,33 +62,41 @@ ARGUMENTS: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
     "deterministic": (["true", "warn", "false"], [("x", "deterministic")]),
     "benchmark": (["true"], [("x", "benchmark")]),
     "inference_mode": (["true", "false"], [("x", "inference_mode")]),
-    "use_distributed_sampler": (["false"], [("x", "use_distributed_sampler")]),
+    "use_distributed_sampler": (["false"], [("true", "assigns rows"), ("x", "use_distributed_sampler")]),
     "profiler": (["simple"], [("nonsense", "profiler")]),
     "detect_anomaly": (["true"], [("x", "detect_anomaly")]),
-    "barebones": (["false"], [("x", "barebones")]),
+    "barebones": (["false"], [("true", "not supported"), ("x", "barebones")]),
     "plugins": ([], [("nonsense.Plugin", "plugins"), ("BitsandbytesPrecision", "plugins")]),
-    "sync_batchnorm": (["false"], [("x", "sync_batchnorm")]),
-    "reload_dataloaders_every_n_epochs": (["0"], [("-1", "reload_dataloaders_every_n_epochs")]),
+    "sync_batchnorm": (["false"], [("true", "no batch norm"), ("x", "sync_batchnorm")]),
+    "reload_dataloaders_every_n_epochs": (["0"], [("1", "not supported"), ("-1", "at least 0")]),
     "default_root_dir": (["."], [("", "empty")]),
     "enable_autolog_hparams": (["true", "false"], [("x", "enable_autolog_hparams")]),
-    "model_registry": ([], [("", "empty")]),
+    "model_registry": ([], [("", "empty"), ("team/model", "not supported")]),
 }
 WORKS = {
-    "callbacks": "DeviceStatsMonitor LambdaCallback ModelCheckpoint ModelSummary RichModelSummary SpikeDetection",
-    "profilers": "AdvancedProfiler PassThroughProfiler SimpleProfiler",
+    "callbacks": "DeviceStatsMonitor EarlyStopping LambdaCallback LearningRateMonitor ModelCheckpoint ModelSummary"
+    " RichModelSummary RichProgressBar SpikeDetection TQDMProgressBar",
+    "profilers": "AdvancedProfiler PassThroughProfiler PyTorchProfiler SimpleProfiler",
+    "loggers": "CSVLogger WandbLogger",
     "strategies": "ddp ddp_find_unused_parameters_false ddp_find_unused_parameters_true single_device",
 }
 REFUSED = {
+    "loggers": "LitLogger CometLogger MLFlowLogger TensorBoardLogger",  # their packages are not installed
     "callbacks": "BackboneFinetuning BaseFinetuning BatchSizeFinder GradientAccumulationScheduler LearningRateFinder"
-    " ModelPruning OnExceptionCheckpoint StochasticWeightAveraging EMAWeightAveraging WeightAveraging",
+    " ModelPruning OnExceptionCheckpoint StochasticWeightAveraging Timer EMAWeightAveraging WeightAveraging",
 }
-ELSEWHERE = {  # base classes, this project's own, or tested elsewhere, or what needs arguments, a package or hardware
-    "callbacks": "BasePredictionWriter Callback Checkpoint ProgressBar RichProgressBar TQDMProgressBar EarlyStopping"
-    " LearningRateMonitor Timer ThroughputMonitor",
-    "profilers": "Profiler PyTorchProfiler XLAProfiler",
-    "loggers": "LitLogger CometLogger CSVLogger Logger MLFlowLogger TensorBoardLogger WandbLogger",
+ELSEWHERE = {  # base classes, or what needs a function as an argument, or a TPU
+    "callbacks": "BasePredictionWriter Callback Checkpoint ProgressBar ThroughputMonitor",
+    "profilers": "Profiler XLAProfiler",
+    "loggers": "Logger",
 }
 ARGUMENTS_OF = {"GradientAccumulationScheduler": {"scheduling": {0: 1}}, "StochasticWeightAveraging": {"swa_lrs": 0.1}}
+ARGUMENTS_OF |= {"EarlyStopping": {"monitor": "train/loss"}, "Timer": {"duration": "00:01:00:00"}}
+ARGUMENTS_OF |= {
+    "CSVLogger": {"save_dir": "."},
+    "WandbLogger": {"offline": True},
+    "TensorBoardLogger": {"save_dir": "."},
+}
 ARGUMENTS_OF |= {"ModelPruning": {"pruning_fn": "l1_unstructured"}, "OnExceptionCheckpoint": {"dirpath": "."}}
 
 
@@ -87,11 +113,11 @@ def test_every_argument_and_every_class_has_an_entry():
 
 @pytest.fixture
 def outcome(flags, capsys, tmp_path, monkeypatch):
-    """Returns a function that runs `fit` for a step, and returns its exit status and what it printed."""
+    """Returns a function that runs a command, and returns its exit status and what it printed."""
     monkeypatch.chdir(tmp_path)
 
-    def fit(*words: str) -> tuple[int, str]:
-        line = flags("fit", "--samples.count", "0", "--trainer.max_epochs", "1", "--trainer.max_steps", "2", *words)
+    def command(name: str, *words: str) -> tuple[int, str]:
+        line = flags(name, *words)
         capsys.readouterr()
         try:
             status = main(line)
@@ -100,29 +126,33 @@ def outcome(flags, capsys, tmp_path, monkeypatch):
             torch.autograd.set_detect_anomaly(False)
         return status, capsys.readouterr().err
 
-    return fit
+    return command
 
 
+SHORT = ("--samples.count", "0", "--trainer.max_epochs", "1", "--trainer.max_steps", "2")
 GOOD = [(name, value) for name, (good, _) in ARGUMENTS.items() for value in good]
 BAD = [(name, value, says) for name, (_, bad) in ARGUMENTS.items() for value, says in bad]
+
+
+def wrong_refusal(status: int, printed: str, says: str) -> str:
+    """Return what is wrong with a refusal; empty if it is one sentence, before weights are loaded."""
+    refusals = [line for line in printed.splitlines() if line.startswith("error: ")]
+    right = status in (1, 2) and len(refusals) == 1 and says in refusals[0]
+    early = not any(word in printed for word in ("Training on", "Traceback"))
+    return "" if right and early else f"status {status}: {printed[-300:]}"
 
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("name", "value"), GOOD)
 def test_a_value_that_makes_sense_works(outcome, name, value):
-    status, printed = outcome(f"--trainer.{name}={value}")
+    status, printed = outcome("fit", *SHORT, f"--trainer.{name}={value}")
     assert status == 0, printed
 
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("name", "value", "says"), BAD)
 def test_another_value_is_refused_in_one_sentence_before_weights_load(outcome, caplog, name, value, says):
-    status, printed = outcome(f"--trainer.{name}={value}")
-    refusals = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert status in (1, 2), printed
-    assert len(refusals) == 1
-    assert says in refusals[0]
-    assert "Traceback" not in printed
+    assert not wrong_refusal(*outcome("fit", *SHORT, f"--trainer.{name}={value}"), says)
     assert not any("Loaded" in record.message for record in caplog.records)
 
 
@@ -133,13 +163,13 @@ def configured(name: str) -> str:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", WORKS["callbacks"].split())
 def test_a_callback_of_lightning_works(outcome, name):
-    status, printed = outcome("--trainer.callbacks", configured(name), "--trainer.logger", "true")
+    status, printed = outcome("fit", *SHORT, "--trainer.callbacks", configured(name), "--trainer.logger", "true")
     assert status == 0, printed
 
 
 @pytest.mark.parametrize("name", REFUSED["callbacks"].split())
 def test_a_callback_that_contradicts_adapters_or_exact_resume_is_refused(outcome, name):
-    status, printed = outcome("--trainer.callbacks", configured(name))
+    status, printed = outcome("fit", "--trainer.callbacks", configured(name))
     assert status == 1
     assert f"error: --trainer.callbacks {name}: is not supported: " in printed
 
@@ -147,15 +177,132 @@ def test_a_callback_that_contradicts_adapters_or_exact_resume_is_refused(outcome
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", WORKS["profilers"].split())
 def test_a_profiler_of_lightning_works(outcome, name):
-    status, printed = outcome("--trainer.profiler", json.dumps({"class_path": name}))
+    status, printed = outcome("fit", *SHORT, "--trainer.profiler", json.dumps({"class_path": name}))
     assert status == 0, printed
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", WORKS["loggers"].split())
+def test_a_logger_of_lightning_works(outcome, name):
+    status, printed = outcome("fit", *SHORT, "--trainer.logger", configured(name))
+    assert status == 0, printed
+
+
+@pytest.mark.parametrize("name", REFUSED["loggers"].split())
+def test_a_logger_whose_package_is_missing_is_refused(outcome, name):
+    package = name.removesuffix("Logger").lower().replace("comet", "comet_ml")
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    assert not wrong_refusal(*outcome("fit", "--trainer.logger", configured(name)), "--trainer.logger ")
 
 
 @pytest.mark.parametrize(
     "name", sorted(set(StrategyRegistry.available_strategies()) - set(WORKS["strategies"].split()))
 )
 def test_another_strategy_is_refused(outcome, name):
-    status, printed = outcome("--trainer.strategy", name)
+    status, printed = outcome("fit", "--trainer.strategy", name)
     assert status == 1
     assert printed.count("error: --trainer") == 1
     assert f"--trainer.strategy {name}: is not supported; give ddp, or auto on one device." in printed
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """The folder in which the checkpoint of three steps is kept."""
+    return tmp_path_factory.mktemp("kept")
+
+
+TEXT = "The University of California said that San Francisco is full of eggs."
+OTHERS = {  # fit --ckpt_path is a resume
+    "fit": ("--samples.count", "0", "--trainer.max_steps", "5"),
+    "validate": (),
+    "test": (),
+    "predict": ("--data.headlines", "Area Man Wins"),
+    "evaluate": ("--n", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
+    "attend": ("--text", TEXT, "--query", "San Francisco", "--key", "University of California", "--output", "a"),
+}
+# These limit training alone, or only `fit` has no other use for them.
+FIT_ONLY = {("val_check_interval", "1000"), ("val_check_interval", "3"), ("accumulate_grad_batches", "3")}
+FIT_ONLY |= {("limit_train_batches", "3")} | {(name, value) for name, value, says in BAD if says == "nothing"}
+# `evaluate` needs all batches; `limit_val_batches 0.01` is about validation.
+NOT_EVALUATE = {
+    ("fast_dev_run", "1"),
+    ("fast_dev_run", "true"),
+    ("limit_predict_batches", "1"),
+    ("limit_predict_batches", "0"),
+}
+OBEYED_BY_ATTEND = {"accelerator", "precision", "logger", "enable_progress_bar"}
+
+
+@pytest.fixture
+def other(outcome, kept, tmp_path):
+    """Returns a function that runs another command with a checkpoint of three steps."""
+    last = tmp_path / "run" / "last.ckpt"
+    if not (kept / "last.ckpt").exists():
+        assert outcome("fit", "--samples.count", "0", "--trainer.max_steps", "3")[0] == 0
+        shutil.copytree(last.parent, kept, dirs_exist_ok=True)
+
+    def command(name: str, *words: str) -> tuple[int, str]:
+        shutil.rmtree(last.parent, ignore_errors=True)
+        shutil.copytree(kept, last.parent)
+        return outcome(name, "--ckpt_path", str(last), *OTHERS[name], *words)
+
+    return command
+
+
+def sensible(command: str) -> list[list[str]]:
+    """Return the flags that work together: all first values, all second ones, ..."""
+    columns = itertools.zip_longest(*([(name, value) for value in good] for name, (good, _) in ARGUMENTS.items()))
+    skipped = {"fit": {"fast_dev_run", "max_steps", "max_epochs"}, "evaluate": set()}.get(command, {"fast_dev_run"})
+    return [
+        [
+            f"--trainer.{name}={value}"
+            for name, value in filter(None, column)
+            if name not in skipped
+            and not (command == "evaluate" and (name, value) in NOT_EVALUATE)
+            and (command != "attend" or name in OBEYED_BY_ATTEND)
+        ]
+        for column in columns
+    ]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands_work_with_all_sensible_values_at_once(other, command):
+    for number, words in enumerate(sensible(command)):
+        more = ("--overwrite", "true") if command == "attend" else ()
+        status, printed = other(command, *words, *more)
+        assert status == 0, (number, printed)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands_refuse_what_fit_refuses(other, command):
+    wrong = {}
+    for name, value, says in BAD:
+        if value == "x" or (command != "fit" and (name, value) in FIT_ONLY):  # the parser refuses "x" for every command
+            continue
+        if (name, value) == ("limit_val_batches", "0.01") and command not in ("fit", "validate"):
+            continue
+        says = "has no effect" if command == "attend" and name not in OBEYED_BY_ATTEND else says
+        status, printed = other(command, f"--trainer.{name}={value}")
+        if problem := wrong_refusal(status, printed, "" if command == "attend" else says):
+            wrong[name, value] = problem
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", sorted(ARGUMENTS.keys() - OBEYED_BY_ATTEND))
+def test_attend_refuses_a_flag_of_the_trainer_that_it_would_ignore(other, name):
+    value = {"callbacks": "[]", "plugins": "[]"}.get(name) or [*ARGUMENTS[name][0], "null"][0]
+    refusal = other("attend", f"--trainer.{name}={value}")
+    assert not wrong_refusal(*refusal, "because attend runs on one device without a Trainer")
+
+
+@pytest.mark.parametrize(("name", "value"), sorted(NOT_EVALUATE))
+def test_evaluate_refuses_to_skip_batches(other, name, value):
+    assert not wrong_refusal(*other("evaluate", f"--trainer.{name}={value}"), "evaluate needs all batches")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_logger_is_refused_where_nothing_is_logged(other, command):
+    assert not wrong_refusal(*other(command, "--trainer.logger=true"), f"because {command} logs nothing")

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from onion_lightning.cli.parsing.parser import PROGRAM
 from onion_lightning.errors import UsageError
 
-__all__ = ["check_command", "check_options"]
+__all__ = ["check_command", "check_decoding", "check_options"]
 
 SECTIONS = ("trainer", "model", "data", "checkpoint", "samples", "articles")
 LARGEST_SEED = 2**32 - 1  # NumPy's
@@ -51,11 +51,6 @@ def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> 
     seed = options["seed_everything"]
     if not isinstance(seed, bool) and not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"--seed_everything {seed}: must be between 0 and {LARGEST_SEED}.")
-    check_clipping(options["trainer"])
-    for name, least in (("num_sanity_val_steps", -1), ("log_every_n_steps", 0)):
-        value = options["trainer"][name]
-        if value is not None and value < least:
-            raise UsageError(f"--trainer.{name} {value}: must be at least {least}.")
 
 
 def check_sections(options: Mapping[str, Any]) -> None:
@@ -76,11 +71,13 @@ def check_empty(options: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name} '': is empty; give a value, or omit the flag.")
 
 
-def check_clipping(trainer: Mapping[str, Any]) -> None:
-    limit, algorithm = trainer["gradient_clip_val"], trainer["gradient_clip_algorithm"]
-    if limit is not None and not limit >= 0:  # also not NaN
-        raise UsageError(f"--trainer.gradient_clip_val {limit:g}: must be at least 0, which turns clipping off.")
-    if algorithm is not None and not limit:
+def check_decoding(model: Mapping[str, Any], typed: Collection[str]) -> None:
+    """Refuse `--model.top_p` where nothing is sampled; a YAML file may contain both.
+
+    Raises:
+        UsageError: both it and a temperature of 0 are in effect.
+    """
+    if "model.top_p" in typed and model["temperature"] == 0:
         raise UsageError(
-            f"--trainer.gradient_clip_algorithm {algorithm}: has no effect without --trainer.gradient_clip_val; give both."
+            f"--model.top_p {model['top_p']:g}: has no effect with --model.temperature 0 (greedy); omit one of them."
         )

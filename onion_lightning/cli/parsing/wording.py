@@ -15,7 +15,7 @@ from onion_lightning.cli.parsing.arguments import CONFIG_FLAGS, config_files, fl
 from onion_lightning.cli.parsing.suggestions import suggest_command, suggest_flag
 from onion_lightning.errors import OnionError, UsageError, shorten
 
-__all__ = ["explain_building", "explain_parsing", "explain_trainer"]
+__all__ = ["explain_building", "explain_parsing", "explain_run", "explain_trainer"]
 
 TYPES = {
     "<class 'int'>": "a whole number",
@@ -67,7 +67,10 @@ def explain_parsing(
         (r"invalid choice: '(.*?)'", lambda name: unknown_command(name, flags)),
         (r"unrecognized arguments: (.+)", lambda words: unknown_flag(words, args, flags, command)),
         (r"does not accept option '(.+?)'", lambda key: unknown_key(key, args, flags, command)),
-        (r"argument (?:-c/)?(--[\w.]+): expected one argument", lambda flag: f"{flag}: has no value; give one."),
+        (
+            r"argument (?:-c/)?(--[\w.]+)[\w./+-]*: expected one argument",
+            lambda flag: f"{flag}: has no value; give one.",
+        ),
         (r"File does not exist: '(.+)'", lambda path: no_such_file(path, args)),
         (r"Problems parsing config|Unexpected config|Unable to load config", lambda: bad_file(text, args)),
         (r"Linked \"(.+?)\" must be given via \"(.+?)\"", lambda key, via: f"--{key}: is set by --{via}; give that."),
@@ -122,6 +125,8 @@ def no_such_file(path: str, args: Sequence[str]) -> str:
 
 def bad_file(text: str, args: Sequence[str]) -> str | None:
     """Explain why a YAML file cannot be used. None if no file is the reason."""
+    if "" in given_values(args, CONFIG_FLAGS):
+        return "--config '': is empty; give a YAML file, or omit the flag."
     if section := re.search(r"Parser key \"(\w+)\"", text):
         key = section.group(1)
         value = shorten_text(given_value(args, f"--{key}") or "")
@@ -159,7 +164,7 @@ def place(key: str, text: str, args: Sequence[str]) -> str:
 def received(key: str, text: str, args: Sequence[str]) -> str:
     """Return the value that an error is about, as it was typed if possible."""
     typed = given_value(args, f"--{key}")
-    if typed is not None and typed in text:
+    if typed is not None and (typed in text or typed == "null"):
         return typed
     found = re.findall(r"(?:Got|Given) value: (.*)", text)
     return found[-1] if found else ""
@@ -247,12 +252,29 @@ def explain_trainer(error: Exception, settings: Mapping[str, Any]) -> OnionError
         return OnionError(
             f"--trainer.max_epochs {asked}: the checkpoint has already trained {done} epochs; give a larger number."
         )
+    if found := re.search(r"requested to check (\S+) of the `(\w+)_dataloader` but \S+ \* (\d+) < 1", text):
+        fraction, stage, batches = found.groups()
+        return OnionError(
+            f"--trainer.limit_{stage}_batches {fraction}: is less than one batch (there are {batches}); give a larger"
+            " fraction, or a number of batches such as 1."
+        )
     words = re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", text.replace("Timer(duration", "max_time"))
     name = next((word for word in words if word in settings), None)
     if name is None:
         return OnionError(f"--trainer: {text}.")
     value = "" if settings[name] is None else f" {settings[name]}"
     return OnionError(f"--trainer.{name}{value}: {TRAINER_ACCEPTS.get(name) or text}.")
+
+
+def explain_run(error: Exception) -> OnionError | None:
+    """Return an error of one of Lightning's callbacks during a run as a sentence. None if it is another error."""
+    if found := re.search(r"Early stopping conditioned on metric `(.+?)` .*any of the following: (.+)", str(error)):
+        name, others = found.groups()
+        return OnionError(
+            f"--trainer.callbacks EarlyStopping: {name} was not computed before the end of the epoch; validate earlier"
+            f" (--trainer.val_check_interval), or monitor one of {others.replace('`', '')}."
+        )
+    return None
 
 
 def file_with(key: str, args: Sequence[str]) -> str | None:
