@@ -1,14 +1,41 @@
-"""Output folders: an earlier result is replaced only on request, and a full disk leaves it unchanged."""
+"""Files that a command writes: errors name the flag; in an output folder, an earlier result is replaced only on request."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.surrogates import replace_surrogates
 
-__all__ = ["check_folder", "write_folder"]
+__all__ = ["check_folder", "write_folder", "writing", "writing_run"]
+
+
+@contextlib.contextmanager
+def writing(flag: str, place: Path, remedy: str, file: str = "") -> Iterator[None]:
+    """Turn an error of the file system inside the block into one sentence.
+
+    Args:
+        flag: the flag that names the place, such as `--articles.path`.
+        place: its value.
+        remedy: what to do.
+        file: the file in that place, if it is a folder.
+
+    Raises:
+        OnionError: the disk is full, the place is read-only, ...
+    """
+    try:
+        yield
+    except OSError as error:
+        name = f"{file} " if file else ""
+        raise OnionError(f"{flag} {place}: {name}cannot be written ({reason(error)}); {remedy}.") from error
+
+
+def writing_run(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Do the same for a file in the run's folder."""
+    remedy = "free disk space, or choose a writable folder, then resume with --ckpt_path last"
+    return writing("--checkpoint.dirpath", path.parent, remedy, path.name)
 
 
 def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
@@ -49,13 +76,12 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
     """
     part = folder / f".{os.getpid()}.part"  # inside the folder, which may be a file system of its own
     try:
-        part.mkdir(parents=True)
-        for name, content in files.items():
-            (part / name).write_bytes(as_bytes(content))
-        for name in files:
-            (part / name).replace(folder / name)
-    except OSError as error:
-        raise unwritable(str(folder), error) from error
+        with writing("--output", folder, "give another folder"):
+            part.mkdir(parents=True)
+            for name, content in files.items():
+                (part / name).write_bytes(as_bytes(content))
+            for name in files:
+                (part / name).replace(folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

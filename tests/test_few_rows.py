@@ -5,7 +5,8 @@ import csv
 import pytest
 import torch
 
-from tests.conftest import curve, sample_rows
+from onion_lightning.cli.main import main
+from tests.conftest import adapters, curve, sample_rows
 
 ALL = ("--data.val_fraction", "0")
 
@@ -26,6 +27,16 @@ def test_training_on_all_rows_writes_no_best_and_resumes(run, refused, tmp_path,
         "predict", "--ckpt_path", "best", "--data.headlines", '["A"]'
     )
     assert "leaves no validation rows" in refused("validate", *ALL, "--ckpt_path", "last")
+
+
+def test_training_on_all_rows_stopped_and_resumed_ends_bit_for_bit_the_same(run, flags, tmp_path):
+    stop = ("--trainer.callbacks+=tests.stopper.StopAt", "--trainer.callbacks.step=6")
+    run("fit", *ALL, "--checkpoint.dirpath", str(tmp_path / "whole"))
+    assert main(flags("fit", *ALL, *stop)) == 130
+    run("fit", *ALL, "--ckpt_path", "last")
+    whole, resumed = (adapters(tmp_path / name / "last.ckpt") for name in ("whole", "run"))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("count", [3, 8])

@@ -19,6 +19,7 @@ SILENCED = (
     ".*callbacks used to create the checkpoint need to be provided.*",  # another command reads a checkpoint of fit
     ".*Couldn't infer the batch indices.*",  # predictions carry their own indices
     r".*use `self.log\('(val|test)/.*sync_dist=True.*",  # these are summed over ranks before they are logged
+    ".*Total length of `DataLoader` across ranks is zero.*",  # a resumed predict may have no articles left to write
     ".*smaller than the logging interval.*",
     ".*exists and is not empty.*",  # an earlier run's files are moved aside, with a message
 )

@@ -255,6 +255,9 @@ class OnionCLI(LightningCLI):
         tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
         tell(f"Write an article with it:\n  {predict_command(self.args, last)}")
 
+    def after_predict(self) -> None:
+        self.config_init.predict.articles.finish(self.trainer)
+
     def finish_wandb(self) -> None:
         for logger in self.trainer.loggers:
             if isinstance(logger, CarefulWandbLogger):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.corpus import column_values, load_corpus
 from onion_lightning.data.encoding import CorpusReport, Encoded, encode_corpus
+from onion_lightning.data.files.cache import writing_cache
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
@@ -122,8 +123,9 @@ class OnionDataModule(pl.LightningDataModule):
                 f"--data.max_length {self.max_length}: the context length is {context} tokens for {self.base_model}; give"
                 f" at most {context}."
             )
-        corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
-        return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
+        with writing_cache():
+            corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
+            return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
 
     def read_stream_once(self) -> bytes | None:
         """Return what rank 0 reads from a headlines file that can be read only once; None if it is an ordinary file."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from onion_lightning.data.encoding import CorpusReport, TokenCounts
 from onion_lightning.messages import stderr_console
+from onion_lightning.output_folder import writing_run
 
 __all__ = ["CorpusTable"]
 
@@ -33,7 +34,9 @@ class CorpusTable(pl.Callback):
         console.print(describe_tokens(report.tokens), highlight=False)
         if getattr(trainer, "fast_dev_run", False):
             return
-        (self.folder / "corpus_report.json").write_text(report.to_json() + "\n", encoding="utf-8")
+        path = self.folder / "corpus_report.json"
+        with writing_run(path):
+            path.write_text(report.to_json() + "\n", encoding="utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_table("corpus", columns=["category", "rows"], data=list_counts(report))

@@ -7,6 +7,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from onion_lightning.output_folder import writing_run
+
 __all__ = ["MetricsCSV"]
 
 
@@ -41,7 +43,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if not self.started and self.resume_from(int(step or 0), metrics):
+        with writing_run(self.path):
+            self.append(int(step or 0), metrics)
+
+    def append(self, step: int, metrics: dict[str, float]) -> None:
+        if not self.started and self.resume_from(step, metrics):
             return
         row = {"step": step, **metrics}
         if not set(row) <= set(self.fields):

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from onion_lightning.errors import check_range
+from onion_lightning.output_folder import writing_run
 
 __all__ = ["Samples"]
 
@@ -40,7 +41,7 @@ class Samples(pl.Callback):
         limit = {"max_new_tokens": self.max_new_tokens, "flag": "--samples.max_new_tokens"}
         written = module.write(headlines, seed=module.seed, **limit)
         samples = [(headline, articles[0].text) for headline, articles in zip(headlines, written, strict=True)]
-        with self.path.open("a", encoding="utf-8") as stream:
+        with writing_run(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"=== step {trainer.global_step}\n\n")
             stream.writelines(f"{headline}\n{article}\n\n" for headline, article in samples)
         if self.report is not None:

@@ -55,15 +55,23 @@ def test_without_a_checkpoint_only_the_base_model_is_measured(attended, capsys):
     assert "attention.html" in printed
 
 
-def test_a_config_for_eight_gpus_runs_on_a_machine_without_one(attended):
-    gpus = ("--trainer.accelerator", "gpu", "--trainer.devices", "8", "--trainer.strategy", "ddp")
-    content = attended("--text", TEXT, *PHRASES, *gpus, "--trainer.precision", "16-mixed")
+def test_a_config_for_eight_gpus_runs_on_a_machine_without_one(attended, tmp_path):
+    config = tmp_path / "gpus.yaml"
+    config.write_text("trainer: {accelerator: gpu, devices: 8, strategy: ddp, precision: 16-mixed}\n")
+    content = attended("--text", TEXT, *PHRASES, "--config", str(config))
     assert content["checks"]["base"]["future"] == 0.0
 
 
-def test_callbacks_of_the_config_are_not_built(attended):
+def test_an_accelerator_that_was_typed_and_is_not_there_is_refused(refused):
+    words = ("attend", "--text", TEXT, *PHRASES, "--trainer.accelerator", "gpu")
+    assert refused(*words) == "error: --trainer.accelerator gpu: there is no GPU; give cpu, or omit the flag."
+
+
+def test_callbacks_of_the_config_are_not_built(attended, tmp_path):
     """They may need what this machine lacks, and a command without a Trainer would ignore them."""
-    attended("--text", TEXT, *PHRASES, "--trainer.callbacks+=tests.stopper.NotHere")
+    config = tmp_path / "callbacks.yaml"
+    config.write_text("trainer: {callbacks: [tests.stopper.NotHere]}\n")
+    attended("--text", TEXT, *PHRASES, "--config", str(config))
 
 
 def test_the_text_can_come_from_a_file_or_be_written_for_a_headline(attended, tmp_path):

@@ -44,8 +44,10 @@ def test_a_resumed_fit_continues_the_same_wandb_run_and_reports_once_that_it_is_
 
 
 def test_only_fit_starts_a_wandb_run(run, wandb_flags, tmp_path):
-    run("validate", *wandb_flags)
-    run("predict", "--data.headlines", '["Egg"]', *wandb_flags)
+    config = tmp_path / "wandb.yaml"
+    config.write_text(f"trainer: {{logger: {wandb_flags[1]}}}\n")
+    run("validate", "--config", str(config))
+    run("predict", "--data.headlines", '["Egg"]', "--config", str(config))
     assert not (tmp_path / "run" / "wandb").exists()
 
 

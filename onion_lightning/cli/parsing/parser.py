@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from onion_lightning.model.articles.writer import ArticleWriter
+from onion_lightning.output_folder import writing_run
 from onion_lightning.private_api import option_strings
 from onion_lightning.surrogates import replace_surrogates
 from onion_lightning.training.last_checkpoint import LastCheckpoint
@@ -68,6 +69,8 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         text = self.parser.dump(self.config, skip_none=False)
-        (self.folder / "config.yaml").write_text(replace_surrogates(text), encoding="utf-8")
+        path = self.folder / "config.yaml"
+        with writing_run(path):
+            path.write_text(replace_surrogates(text), encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_hyperparams(self.config.as_dict())

@@ -1,8 +1,10 @@
 """Lets `datasets` write to this project's cache where its own cannot be written to."""
 
 import contextlib
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -11,7 +13,7 @@ from onion_lightning.errors import OnionError, reason
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.demo import cache_dir
 
-__all__ = ["use_writable_cache"]
+__all__ = ["use_writable_cache", "writing_cache"]
 
 
 def use_writable_cache(dataset: str | None = None) -> None:
@@ -43,6 +45,26 @@ def use_writable_cache(dataset: str | None = None) -> None:
     datasets.config.HF_DATASETS_CACHE = own
     datasets.config.DOWNLOADED_DATASETS_PATH = own / datasets.config.DOWNLOADED_DATASETS_DIR
     tell(f"The cache {found} is not writable; reading from it, and writing to {own}.")
+
+
+@contextlib.contextmanager
+def writing_cache() -> Iterator[None]:
+    """Turn a full disk under the cache of `datasets` into one sentence.
+
+    Raises:
+        OnionError: there is no space left, or a quota is exceeded.
+    """
+    try:
+        yield
+    except (OSError, datasets.exceptions.DatasetGenerationError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "Not enough disk space" in str(cause)
+        if not full:
+            raise
+        raise OnionError(
+            f"HF_DATASETS_CACHE {datasets.config.HF_DATASETS_CACHE}: has no space left for the tokenized corpus; free disk"
+            " space, or set HF_DATASETS_CACHE to another folder."
+        ) from error
 
 
 def is_writable(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Writes predicted articles to a JSON Lines file, independently of the number of ranks, and resumes interrupted runs."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,11 +12,14 @@ from typing import Any, TextIO
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from onion_lightning.errors import OnionError, reason
+from onion_lightning.errors import OnionError
 from onion_lightning.model.articles.panel import show_articles
 from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
+from onion_lightning.output_folder import writing
 
 __all__ = ["ArticleWriter"]
+
+KEPT = "what was written is kept; free disk space, then add --articles.resume true"
 
 
 class ArticleWriter(BasePredictionWriter):
@@ -33,6 +37,7 @@ class ArticleWriter(BasePredictionWriter):
         super().__init__("batch")
         self.path = Path(path).expanduser()
         self.resume = resume
+        self.finished = False
         self.checkpoint: str | None = None  # file that the adapters are loaded from; set by the command
 
     def part(self, rank: int) -> Path:
@@ -49,7 +54,7 @@ class ArticleWriter(BasePredictionWriter):
             raise OnionError(f"--articles.path {self.path}: is a directory; give the path of a file.")
         self.settings = fingerprint(trainer, pl_module, self.checkpoint)
         own = self.part(trainer.global_rank)
-        try:
+        with self.writing("give another path"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = self.restore(trainer, own) if self.resume else []
             trainer.strategy.barrier("part_files_read")  # before any rank writes
@@ -58,10 +63,9 @@ class ArticleWriter(BasePredictionWriter):
                     part.unlink()
             trainer.strategy.barrier("part_files_cleared")
             own.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        except OSError as error:
-            raise OnionError(
-                f"--articles.path {self.path}: cannot be written ({reason(error)}); give another path."
-            ) from error
+
+    def writing(self, remedy: str = KEPT) -> contextlib.AbstractContextManager[None]:
+        return writing("--articles.path", self.path, remedy)
 
     def restore(self, trainer: pl.Trainer, own: Path) -> list[str]:
         """Have the data module skip the batches that an interrupted run has written.
@@ -95,13 +99,18 @@ class ArticleWriter(BasePredictionWriter):
             return
         articles = [asdict(record) for record in prediction.articles]
         batch = {"batch": prediction.index, "settings": self.settings, "articles": articles}
-        with self.part(trainer.global_rank).open("a", encoding="utf-8") as stream:
+        with self.writing(), self.part(trainer.global_rank).open("a", encoding="utf-8") as stream:
             write_lines(stream, [batch])
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.strategy.barrier("part_files_written")
-        if trainer.is_global_zero:
+        self.finish(trainer)
+
+    def finish(self, trainer: pl.Trainer) -> None:
+        """Merge the part files. Also called by the command: Lightning calls no hook if a resumed run has no batch left."""
+        if trainer.is_global_zero and not self.finished:
             show_articles(self.merge(), self.path)
+        self.finished = True
 
     def merge(self) -> list[ArticleRecord]:
         """Merge the part files into the articles file, and delete them."""
@@ -109,9 +118,10 @@ class ArticleWriter(BasePredictionWriter):
         found = [ArticleRecord(**record) for part in parts for batch in read_part(part) for record in batch["articles"]]
         records = sorted(found, key=lambda record: (record.index, record.candidate))
         merged = self.path.with_name(f".{self.path.name}.all")
-        with merged.open("w", encoding="utf-8") as stream:
-            write_lines(stream, map(asdict, records))
-        merged.replace(self.path)
+        with self.writing():
+            with merged.open("w", encoding="utf-8") as stream:
+                write_lines(stream, map(asdict, records))
+            merged.replace(self.path)
         for part in parts:
             part.unlink()
         return records

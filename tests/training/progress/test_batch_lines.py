@@ -38,6 +38,21 @@ def test_in_a_log_file_the_last_line_of_predict_comes_before_the_number_of_artic
     assert printed[-1].startswith("2 articles written to ")
 
 
+def test_evaluate_and_attend_log_what_they_do(run, caplog, tmp_path):
+    caplog.set_level(logging.INFO, "onion_lightning")
+    run("fit", "--trainer.max_steps", "2", "--samples.count", "0")
+    caplog.clear()
+    run("evaluate", *LINES, "--ckpt_path", "last", "--n", "2", "--shots", "0", "--output", str(tmp_path / "e"))
+    text = ("--text", "The University of California said that San Francisco is full of eggs.")
+    phrases = ("--query", "San Francisco", "--key", "University of California")
+    run("attend", *LINES, *text, *phrases, "--output", str(tmp_path / "a"))
+    said = [record.getMessage()[9:] for record in caplog.records if record.name == "onion_lightning.progress"]
+    assert re.fullmatch(r"evaluation: 0 of (\d+) batch(es)?", said[1])
+    assert "evaluation: 3 of 3 batches" in said
+    assert [line.split(" ")[0] for line in said if line.startswith("loading ")] == ["loading"] * 2
+    assert re.fullmatch(r"reading the attention of \d+ tokens in 2 layers", said[-1])
+
+
 @pytest.mark.parametrize(("command", "task"), [("validate", "validation"), ("test", "test")])
 def test_validate_and_test_count_batches(run, caplog, command, task):
     caplog.set_level(logging.INFO, "onion_lightning")
