@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from tests.attention.conftest import KEY, QUERY, TEXT
 from tests.conftest import ranks
@@ -62,6 +63,7 @@ def test_a_config_for_eight_gpus_runs_on_a_machine_without_one(attended, tmp_pat
     assert content["checks"]["base"]["future"] == 0.0
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_an_accelerator_that_was_typed_and_is_not_there_is_refused(refused):
     words = ("attend", "--text", TEXT, *PHRASES, "--trainer.accelerator", "gpu")
     assert refused(*words) == "error: --trainer.accelerator gpu: there is no GPU; give cpu, or omit the flag."

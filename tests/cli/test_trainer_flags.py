@@ -167,6 +167,17 @@ def test_a_callback_of_lightning_works(outcome, name):
     assert status == 0, printed
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_metric_that_is_never_computed_is_one_sentence(outcome):
+    stopping = json.dumps([{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}])
+    status, printed = outcome("fit", *SHORT, "--trainer.callbacks", stopping)
+    assert status == 1
+    assert (
+        "error: --trainer.callbacks EarlyStopping: val/loss was not computed before the end of the epoch; " in printed
+    )
+    assert "Traceback" not in printed
+
+
 @pytest.mark.parametrize("name", REFUSED["callbacks"].split())
 def test_a_callback_that_contradicts_adapters_or_exact_resume_is_refused(outcome, name):
     status, printed = outcome("fit", "--trainer.callbacks", configured(name))

@@ -63,6 +63,8 @@ def test_the_report_does_not_depend_on_the_number_of_ranks(evaluated, flags, she
     [
         (["--n", "500"], "--n 500: the test split has 10 headlines"),
         (["--n", "1"], "--n 1: must be at least 2"),
+        (["--shots", "-1"], "--shots -1: must be at least 0."),
+        (["--batch_size", "0"], "--batch_size 0: must be at least 1."),
         (["--shots", "900"], "--shots 900: only 4 training examples fit in --data.max_length 200 without being cut"),
         (
             ["--data.test_fraction", "0.6"],

@@ -29,6 +29,10 @@ def test_an_empty_output_folder_is_refused_by_parser(refused_by_parser):
             ("--trainer.gradient_clip_algorithm", "value"),
             "has no effect without --trainer.gradient_clip_val; give both.",
         ),
+        (
+            ("--model.top_p", "0.5", "--model.temperature", "0"),
+            "--model.top_p 0.5: has no effect with --model.temperature 0 (greedy); omit one of them.",
+        ),
         (("--seed_everything", "-5"), "--seed_everything -5: must be between 0 and 4294967295."),
         (("--seed_everything", "4294967296"), "--seed_everything 4294967296: must be between 0 and 4294967295."),
     ],
