@@ -127,7 +127,7 @@ class OnionCLI(LightningCLI):
         check_trainer(command, vars(self.options.trainer), self.typed, given)
         if command in SESSION_COMMANDS:
             check_without_trainer(command, self.typed)
-        check_decoding(self.options.model, self.typed)
+        check_decoding(command, self.options.model, self.typed)
         self.wandb_id = apply_checkpoint(command, self.options, self.typed, configured, self.folder)
 
     def _parse_ckpt_path(self) -> None:

@@ -1,11 +1,13 @@
 """Inserts LoRA adapters into a frozen base model, saves them in a checkpoint, and checks that saved adapters match."""
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError, check_range
@@ -18,6 +20,7 @@ __all__ = [
     "check_adapters",
     "insert_adapters",
     "reduce_to_adapters",
+    "scaled_adapters",
     "trainable_names",
 ]
 
@@ -94,6 +97,25 @@ def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[st
         names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
         return projections if names.issuperset(projections) else None
     return target_modules if isinstance(target_modules, str) else list(target_modules)
+
+
+@contextlib.contextmanager
+def scaled_adapters(model: torch.nn.Module, strength: float) -> Iterator[None]:
+    """Multiply the output of every LoRA adapter in a model by a factor, inside the block.
+
+    Args:
+        model: may have no adapters.
+        strength: 0 is the base model, 1 changes nothing.
+    """
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)] if strength != 1 else []
+    before = [dict(layer.scaling) for layer in layers]
+    try:
+        for layer in layers:
+            layer.scaling.update({name: value * strength for name, value in layer.scaling.items()})
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling.update(scaling)
 
 
 def trainable_names(module: torch.nn.Module) -> set[str]:

@@ -18,6 +18,7 @@ from transformers import (
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell_once
+from onion_lightning.model.adapters import scaled_adapters
 from onion_lightning.model.articles.record import Article
 
 __all__ = [
@@ -41,6 +42,8 @@ class Decoding:
             prompt are not penalized: an article may reuse words of its headline, and may end with EOS although the
             few-shot examples in its prompt do.
         candidates: number of articles per headline.
+        adapter_strength: factor on the output of the adapters: 0 is the base model, 1 the model that was trained, and values
+            above 1 exaggerate what the adapters learned.
     """
 
     max_new_tokens: int = 300
@@ -48,6 +51,7 @@ class Decoding:
     top_p: float = 0.95
     repetition_penalty: float = 1.1
     candidates: int = 1
+    adapter_strength: float = 1.0
 
     def __post_init__(self) -> None:
         for flag, good, accepted in (
@@ -56,6 +60,7 @@ class Decoding:
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0 (1 disables it)"),
             ("candidates", self.candidates >= 1, "at least 1"),
+            ("adapter_strength", 0 <= self.adapter_strength <= 2, "from 0 (the base model) to 2"),
         ):
             check_range(f"--model.{flag}", getattr(self, flag), good, accepted)
         if self.temperature == 0 and self.candidates > 1:
@@ -138,8 +143,9 @@ def continue_prompts(
     stop = StoppingCriteriaList([RowLimits(torch.tensor(limits, device=model.device) + width)])
     options["stopping_criteria"] = stop + options.get("stopping_criteria", [])
     modes = (torch.inference_mode(), evaluation_mode(model), autocast_as_trained(model), sampling_allowed())
+    scaled = scaled_adapters(model, decoding.adapter_strength)
     with contextlib.ExitStack() as stack:
-        for mode in (*modes, positions_below(model, context_length(model))):
+        for mode in (*modes, scaled, positions_below(model, context_length(model))):
             stack.enter_context(mode)
         output = model.generate(**inputs, **options, eos_token_id=eos, pad_token_id=0)
     new = output[:, width:].tolist()  # (headlines * candidates, new tokens)

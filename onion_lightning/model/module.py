@@ -69,6 +69,7 @@ class OnionModule(pl.LightningModule):
         top_p: sample from the smallest set of most probable tokens whose total probability reaches this value.
         repetition_penalty: values above 1 make tokens that already occur in the article less probable.
         candidates: number of articles to generate per headline.
+        adapter_strength: factor on the output of the adapters in predict and serve: 0 is the base model, 1 the trained model.
         seed: seed for adapter initialization, dropout and sampling; by default, the value of --seed_everything.
     """
 
@@ -89,6 +90,7 @@ class OnionModule(pl.LightningModule):
         top_p: float = 0.95,
         repetition_penalty: float = 1.1,
         candidates: int = 1,
+        adapter_strength: float = 1.0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -102,7 +104,7 @@ class OnionModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.gradient_checkpointing = gradient_checkpointing
-        self.decoding = Decoding(max_new_tokens, temperature, top_p, repetition_penalty, candidates)
+        self.decoding = Decoding(max_new_tokens, temperature, top_p, repetition_penalty, candidates, adapter_strength)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.strict_loading = False  # checkpoints contain adapters only
         self.model: PeftModel | None = None

@@ -35,6 +35,7 @@ BOUNDED = {
     "model.temperature": ([0.0, 5.0], [-0.1], "0 .greedy. or greater"),
     "model.top_p": ([0.01, 1.0], [0.0, 1.1], "above 0 and at most 1"),
     "model.repetition_penalty": ([0.1], [0.0, -1.0], "above 0"),
+    "model.adapter_strength": ([0.0, 1.5, 2.0], [-0.1, 2.1], "from 0 .the base model. to 2"),
     "model.candidates": ([1, 9], [0], "at least 1"),
     "data.min_words": ([0], [-1], "at least 0"),
     "data.val_fraction": ([0.0, 0.9], [-0.1, 1.0], "at least 0 and less than 1"),

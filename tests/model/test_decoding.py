@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell_once
+from onion_lightning.model.adapters import scaled_adapters
 from onion_lightning.model.decoding import Decoding, continue_prompts, write_articles
 from tests.conftest import module
 
@@ -176,3 +178,37 @@ def test_a_prompt_that_fills_the_context_is_refused(tiny_base):
     made = module(tiny_base)
     with pytest.raises(OnionError, match=r"a prompt of 512 tokens leaves no room .* context of 512 tokens"):
         continue_prompts(made.language_model, made.tokenizer, [[1] * 512], Decoding(), 0)
+
+
+def test_the_adapter_strength_scales_what_was_learned(tiny_base):
+    """0 is the base model; 2 is what adapters with twice the weights give; and afterwards nothing has changed."""
+    made = module(tiny_base, load_in="none").eval()
+    for name, parameter in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model, tokenizer = made.language_model, made.tokenizer
+
+    def written(strength):
+        decoding = Decoding(max_new_tokens=20, temperature=0, adapter_strength=strength)
+        return write_articles(model, tokenizer, ["An Egg"], decoding)[0][0].text
+
+    before = written(1)
+    with made.model.disable_adapter():
+        base = written(1)
+    assert written(0) == base != before
+    double = written(2)
+    assert written(1) == before
+    for name, parameter in made.named_parameters():
+        if "lora_B" in name:
+            parameter.data *= 2
+    assert written(1) == double != before
+
+
+def test_the_adapter_strength_is_restored_after_an_error(tiny_base):
+    made = module(tiny_base)
+    with pytest.raises(OnionError), scaled_adapters(made.model, 0.5):
+        raise OnionError("stop")
+    scalings = {
+        value for layer in made.model.modules() if isinstance(layer, LoraLayer) for value in layer.scaling.values()
+    }
+    assert scalings == {made.lora_alpha / made.lora_rank}

@@ -71,12 +71,18 @@ def check_empty(options: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name} '': is empty; give a value, or omit the flag.")
 
 
-def check_decoding(model: Mapping[str, Any], typed: Collection[str]) -> None:
-    """Refuse `--model.top_p` where nothing is sampled; a YAML file may contain both.
+def check_decoding(command: str, model: Mapping[str, Any], typed: Collection[str]) -> None:
+    """Refuse decoding flags where they have no effect; `--model.top_p` only if it was typed.
 
     Raises:
-        UsageError: both it and a temperature of 0 are in effect.
+        UsageError: `--model.top_p` with a temperature of 0, or `--model.adapter_strength` in another command.
     """
+    strength = model["adapter_strength"]
+    if strength != 1 and command not in ("predict", "serve"):
+        raise UsageError(
+            f"--model.adapter_strength {strength:g}: is for predict and serve, and {command} uses the adapters as they"
+            " are; omit it."
+        )
     if "model.top_p" in typed and model["temperature"] == 0:
         raise UsageError(
             f"--model.top_p {model['top_p']:g}: has no effect with --model.temperature 0 (greedy); omit one of them."

@@ -30,6 +30,10 @@ def test_an_empty_output_folder_is_refused_by_parser(refused_by_parser):
             "has no effect without --trainer.gradient_clip_val; give both.",
         ),
         (
+            ("--model.adapter_strength", "0.5"),
+            "--model.adapter_strength 0.5: is for predict and serve, and fit uses the adapters as they are; omit it.",
+        ),
+        (
             ("--model.top_p", "0.5", "--model.temperature", "0"),
             "--model.top_p 0.5: has no effect with --model.temperature 0 (greedy); omit one of them.",
         ),
