@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
+from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
 
 __all__ = ["COMMANDS", "SESSION_COMMANDS", "OnionSession", "OnionTrainer"]
@@ -22,6 +23,7 @@ class SessionCommands:
     """Commands that run on a `Session` instead. No Trainer is built, so any config works on any machine."""
 
     attend = run_attend
+    serve = run_serve
 
 
 # LightningCLI reads the flags of every command from this class.

@@ -1,6 +1,5 @@
 """The LightningModule that generates and scores articles with three systems that share one copy of the weights."""
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,8 @@ import torch.nn.functional as F
 
 from onion_lightning.data.prompt import encode_texts
 from onion_lightning.errors import NonFiniteError
-from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task
+from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task, few_shot_prompt
+from onion_lightning.model.adapters import adapters_enabled
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import continue_prompts
 from onion_lightning.model.module import OnionModule
@@ -65,7 +65,7 @@ class Evaluator(pl.LightningModule):
         if not task.rows:
             return 0
         prompts = [self.prompt(row, task.system) for row in task.rows]
-        with self.adapters(task.system):
+        with adapters_enabled(self.onion.model, task.system == "tuned"):
             losses = self.losses(prompts, [row.completion for row in task.rows])
             self.check_finite(task, losses)
             articles = self.generate(task.rows, prompts)
@@ -78,15 +78,8 @@ class Evaluator(pl.LightningModule):
         return len(task.rows)
 
     def prompt(self, row: Row, system: str) -> list[int]:
-        if system != "few_shot" or not row.shots:
-            return row.prompt
-        bos = self.onion.tokenizer.bos_token_id
-        return row.shots + (row.prompt[1:] if row.prompt[0] == bos else row.prompt)
-
-    def adapters(self, system: str) -> contextlib.AbstractContextManager[Any]:
-        """Return a context in which the adapters are enabled for `tuned` and disabled for the other systems."""
-        assert self.onion.model is not None
-        return contextlib.nullcontext() if system == "tuned" else self.onion.model.disable_adapter()
+        shots = row.shots if system == "few_shot" else []
+        return few_shot_prompt(shots, row.prompt, self.onion.tokenizer.bos_token_id)
 
     def losses(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[float]:
         head = self.onion.language_model.get_output_embeddings()
@@ -119,7 +112,7 @@ class Evaluator(pl.LightningModule):
         if not opening:
             return len(rows)
         losses: list[float] = []
-        with self.adapters("base"):
+        with adapters_enabled(self.onion.model, False):
             for at in range(0, len(rows), self.data.batch_size):
                 prompts = [other.prompt for other in rows[at : at + self.data.batch_size]]
                 losses += self.losses(prompts, [opening] * len(prompts))

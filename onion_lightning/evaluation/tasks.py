@@ -11,7 +11,18 @@ from torch.utils.data import DataLoader
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 
-__all__ = ["DEFAULT_N", "SYSTEMS", "EvaluationData", "Row", "ScoredArticle", "Task", "fit_shots"]
+__all__ = [
+    "DEFAULT_N",
+    "SYSTEMS",
+    "EvaluationData",
+    "Row",
+    "ScoredArticle",
+    "Task",
+    "choose_examples",
+    "few_shot_prompt",
+    "fit_shots",
+    "whole_examples",
+]
 
 # The base model without adapters; the same with training examples in the prompt; the base model with adapters.
 SYSTEMS = ("base", "few_shot", "tuned")
@@ -108,7 +119,7 @@ class EvaluationData(pl.LightningDataModule):
         self.check_size(available)
         count = min(self.n or DEFAULT_N, available)
         chosen = sorted(random.Random(data.seed).sample(range(available), count))
-        examples, context = self.choose_examples(), data.context
+        examples, context = choose_examples(data, self.shots), data.context
         self.rows = [self.make_row(position, at, examples, context) for position, at in enumerate(chosen)]
 
     def check_size(self, available: int) -> None:
@@ -119,22 +130,6 @@ class EvaluationData(pl.LightningDataModule):
             )
         if self.n is not None and available < self.n:
             raise OnionError(f"--n {self.n}: the test split has {available} headlines; give --n {available} or less.")
-
-    def choose_examples(self) -> list[list[int]]:
-        """Sample the token ids of the training examples for `few_shot`, the same ones for every headline.
-
-        Examples that were cut are skipped: without EOS they would show the model articles that do not end.
-        """
-        train, limit = self.datamodule.encoded["train"], self.datamodule.max_length
-        lengths = zip(train["length"], train["full_length"], strict=True)
-        whole = [at for at, (length, full_length) in enumerate(lengths) if length == full_length]
-        if self.shots > len(whole):
-            raise OnionError(
-                f"--shots {self.shots}: only {len(whole)} training examples fit in --data.max_length {limit} without"
-                " being cut; use fewer shots."
-            )
-        chosen = random.Random(self.datamodule.seed + 1).sample(whole, self.shots)
-        return [train[at]["input_ids"] for at in chosen]
 
     def make_row(self, position: int, at: int, examples: list[list[int]], context: int) -> Row:
         text, encoded = self.datamodule.texts["test"][at], self.datamodule.encoded["test"][at]
@@ -155,6 +150,40 @@ class EvaluationData(pl.LightningDataModule):
         # number of ranks. A rank without a task gets an empty one, since Lightning rejects a data loader of length 0.
         tasks: Any = self.tasks()[trainer.global_rank :: trainer.world_size] or [Task("base", [])]
         return DataLoader(tasks, batch_size=None, collate_fn=lambda task: task)
+
+
+def choose_examples(datamodule: OnionDataModule, shots: int) -> list[list[int]]:
+    """Sample the token ids of the training examples for `few_shot`, the same ones for every headline.
+
+    Examples that were cut are skipped: without EOS they would show the model articles that do not end.
+
+    Args:
+        datamodule: with its corpus encoded.
+        shots: number of examples.
+
+    Raises:
+        OnionError: there are fewer.
+    """
+    train, limit, whole = datamodule.encoded["train"], datamodule.max_length, whole_examples(datamodule)
+    if shots > len(whole):
+        raise OnionError(
+            f"--shots {shots}: only {len(whole)} training examples fit in --data.max_length {limit} without being cut; use"
+            " fewer shots."
+        )
+    chosen = random.Random(datamodule.seed + 1).sample(whole, shots)
+    return [train[at]["input_ids"] for at in chosen]
+
+
+def whole_examples(datamodule: OnionDataModule) -> list[int]:
+    """Return the positions of the training examples that were not cut."""
+    train = datamodule.encoded["train"]
+    lengths = zip(train["length"], train["full_length"], strict=True)
+    return [at for at, (length, full_length) in enumerate(lengths) if length == full_length]
+
+
+def few_shot_prompt(shots: list[int], prompt: list[int], bos: int | None) -> list[int]:
+    """Return a prompt after its examples, with BOS at the very beginning only."""
+    return shots + (prompt[1:] if shots and prompt[0] == bos else prompt)
 
 
 def fit_shots(examples: Sequence[list[int]], room: int, bos: int | None) -> tuple[list[int], int]:

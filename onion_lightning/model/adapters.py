@@ -16,6 +16,7 @@ __all__ = [
     "ADAPTER_FLAGS",
     "CHECKPOINT_KEY",
     "TargetModules",
+    "adapters_enabled",
     "check_adapter_flags",
     "check_adapters",
     "insert_adapters",
@@ -97,6 +98,12 @@ def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[st
         names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
         return projections if names.issuperset(projections) else None
     return target_modules if isinstance(target_modules, str) else list(target_modules)
+
+
+def adapters_enabled(model: PeftModel | None, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which a loaded model has its adapters, or is the base model."""
+    assert model is not None
+    return contextlib.nullcontext() if enabled else model.disable_adapter()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from onion_lightning.model.articles.record import Article
 
 __all__ = [
     "Decoding",
+    "context_length",
     "continue_prompts",
     "left_pad",
     "write_articles",

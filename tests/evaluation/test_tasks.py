@@ -5,6 +5,7 @@ import pytest
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError
+from onion_lightning.evaluation import tasks
 from onion_lightning.evaluation.tasks import EvaluationData, fit_shots
 
 
@@ -18,11 +19,9 @@ def test_as_many_whole_examples_as_fit_are_joined_with_one_bos():
 
 def test_few_shot_examples_come_from_the_training_split_only(evaluated, monkeypatch):
     modules, chosen = [], []
-    setup, choose_examples = OnionDataModule.setup, EvaluationData.choose_examples
+    setup, choose = OnionDataModule.setup, tasks.choose_examples
     monkeypatch.setattr(OnionDataModule, "setup", lambda self, stage: setup(self, stage) or modules.append(self))
-    monkeypatch.setattr(
-        EvaluationData, "choose_examples", lambda self: chosen.append(choose_examples(self)) or chosen[-1]
-    )
+    monkeypatch.setattr(tasks, "choose_examples", lambda *args: chosen.append(choose(*args)) or chosen[-1])
     evaluated("--shots", "3")
     data = modules[-1]
     assert len(chosen[0]) == 3

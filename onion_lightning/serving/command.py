@@ -1,0 +1,71 @@
+"""The `serve` command: checks the flags, loads the model and opens the page."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.errors import OnionError, check_range
+from onion_lightning.messages import tell
+from onion_lightning.model.module import OnionModule
+from onion_lightning.serving.author import Author
+from onion_lightning.serving.desk import Desk
+from onion_lightning.serving.training_rows import read_training_rows
+from onion_lightning.serving.votes import Votes
+from onion_lightning.serving.votes import export_votes as write_pairs
+from onion_lightning.training.session import Session
+
+__all__ = ["run_serve"]
+
+
+def run_serve(
+    session: Session,
+    model: OnionModule,
+    datamodule: OnionDataModule,
+    ckpt_path: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_queue: int = 20,
+    votes: str = "votes.sqlite",
+    export_votes: str | None = None,
+    share: bool = False,
+) -> None:
+    """Open a web page to write articles, compare systems, vote in a blind test, and look inside.
+
+    Runs on one device, the GPU if there is one. Of the Trainer's flags, it obeys the accelerator and precision.
+
+    Args:
+        session: provides the device and loads the checkpoint.
+        model: base model and adapters; its decoding flags are the page's defaults.
+        datamodule: its corpus provides few-shot examples, and is searched for copies. Optional: the page works without it.
+        ckpt_path: checkpoint of the fine-tuned model (required): a file, last or best.
+        host: address to listen on; 0.0.0.0 lets other machines in, who can then write and vote.
+        port: port to listen on.
+        max_queue: number of requests that may wait for their turn.
+        votes: SQLite file of the votes.
+        export_votes: write the votes to this file as preference pairs (JSON Lines for TRL's DPOTrainer), and serve nothing.
+        share: open a public address through gradio's servers.
+
+    Raises:
+        OnionError: a flag is invalid, or the port cannot be opened.
+    """
+    check_range("--port", port, 1 <= port <= 65535, "from 1 to 65535")
+    check_range("--max_queue", max_queue, max_queue >= 1, "at least 1")
+    kept = Votes(Path(votes))
+    if export_votes is not None:
+        count = write_pairs(kept, Path(export_votes).expanduser())
+        tell(f"{count} preference {'pair' if count == 1 else 'pairs'} written to {export_votes}")
+        return
+    if ckpt_path is None:
+        raise OnionError("--ckpt_path: serve needs the checkpoint of a fine-tuned model; give a file, last or best.")
+    if importlib.util.find_spec("gradio") is None:
+        raise OnionError(
+            "serve: the page needs gradio, which is not installed; run pip install 'onion_lightning[serve]'."
+        )
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    session.load(model, ckpt_path)
+    rows = read_training_rows(datamodule)
+    desk = Desk(Author(model, rows.examples), rows, kept, f"Base model {model.base_model}, adapters {ckpt_path}")
+    from onion_lightning.serving.server import serve_page
+
+    serve_page(desk, host, port, max_queue, share, lambda url: tell(f"The page is at {url}. Ctrl-C ends it."))

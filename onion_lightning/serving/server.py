@@ -1,0 +1,136 @@
+"""Serves the page: nothing is loaded from elsewhere or uploaded, and Ctrl-C ends it without cutting off an answer."""
+
+import logging
+import os
+import tempfile
+import time
+from typing import Any
+
+from onion_lightning.errors import OnionError, reason
+
+__all__ = ["serve_page"]
+
+# Gradio's page evaluates scripts that it contains, and the maps of `attend` are a frame of their own.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; frame-src 'self'; base-uri 'self';"
+    " form-action 'none'; object-src 'none'; frame-ancestors 'self'"
+)
+# What the page and gradio_client ask for. Gradio also answers requests that write files, such as /gradio_api/upload.
+EXACT = (
+    *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
+    *("/gradio_api/info", "/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/startup-events"),
+)
+PREFIXES = (
+    "/assets/",
+    "/static/",
+    "/gradio_api/queue/",
+    "/gradio_api/heartbeat/",
+    "/gradio_api/call/",
+    "/gradio_api/run/",
+)
+
+
+class Guard:
+    """ASGI middleware that forbids the browser every other host, and answers only what the page and its API ask for.
+
+    Args:
+        app: gradio's application.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path not in EXACT and not path.startswith(PREFIXES):
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"Not found"})
+            return
+
+        async def secured(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"content-security-policy", POLICY.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        await self.app(scope, receive, secured)
+
+
+def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
+    """Start the server in a thread, and return its address.
+
+    Raises:
+        OnionError: the port is taken, or the host is not one of this machine's.
+    """
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from onion_lightning.serving.style import CSS, theme
+
+    local = host in ("127.0.0.1", "localhost") and not share
+    hosts = ["127.0.0.1", "localhost"] if local else ["*"]  # other names would let a web page elsewhere reach this one
+    page.queue(max_size=max_queue, default_concurrency_limit=None)
+    try:
+        _, url, shared = page.launch(
+            server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True, inbrowser=False,
+            inline=False, show_error=False, enable_monitoring=False, ssr_mode=False, pwa=False, mcp_server=False,
+            run_history=False, footer_links=[], theme=theme(), css=CSS,
+            app_kwargs={
+                "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(Guard)],
+                "docs_url": None, "redoc_url": None, "openapi_url": None,
+            },
+        )  # fmt: skip
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+        raise OnionError(
+            f"--port {port}: cannot be opened on --host {host} ({reason(error)}); another program may use it, or the"
+            " host may not be this machine's."
+        ) from error
+    return str(shared or url)
+
+
+def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, announce: Any) -> None:
+    """Serve the page until a signal arrives.
+
+    Args:
+        desk: what the page does.
+        host: address to listen on.
+        port: port to listen on.
+        max_queue: number of requests that may wait.
+        share: whether gradio opens a public address.
+        announce: called with the address once it answers.
+
+    Raises:
+        OnionError: the port cannot be opened.
+    """
+    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost", host]))
+    for name in ("httpx", "uvicorn.error"):  # gradio asks its own server whether it is there
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
+        from onion_lightning.serving.page import build_page
+
+        page = build_page(desk)
+        announce(launch(page, host, port, max_queue, share))
+        try:
+            while True:
+                time.sleep(0.5)
+        finally:
+            close(page, desk)
+
+
+def close(page: Any, desk: Any, seconds: float = 3.0) -> None:
+    """End running answers, so that each browser gets its last words, and close the server."""
+    desk.sessions.close_all()
+    until = time.monotonic() + seconds
+    while any(page._queue.active_jobs) and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    page.close(verbose=False)

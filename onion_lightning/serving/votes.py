@@ -1,0 +1,189 @@
+"""Keeps the votes of the blind test in SQLite, counts them, and exports them as preference pairs."""
+
+import json
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from onion_lightning.data.prompt import format_prompt
+from onion_lightning.errors import OnionError, reason
+from onion_lightning.output_folder import writing
+
+__all__ = ["CHOICES", "Pair", "Tally", "Votes", "export_votes", "wilson_interval"]
+
+CHOICES = ("left", "right", "tie", "neither")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS votes (
+    pair TEXT PRIMARY KEY,  -- so that a pair is counted once, however often its button is pressed
+    time REAL NOT NULL,     -- seconds since 1970
+    headline TEXT NOT NULL,
+    left_system TEXT NOT NULL,
+    right_system TEXT NOT NULL,
+    left_text TEXT NOT NULL,
+    right_text TEXT NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('left', 'right', 'tie', 'neither')),
+    model TEXT NOT NULL
+) STRICT
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two articles for one headline.
+
+    Attributes:
+        id: unique.
+        headline: that both were written for.
+        systems: of the left and the right article.
+        texts: the articles.
+        model: base model and checkpoint.
+    """
+
+    id: str
+    headline: str
+    systems: tuple[str, str]
+    texts: tuple[str, str]
+    model: str
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The votes on two systems.
+
+    Attributes:
+        systems: in a fixed order.
+        wins: votes for each of them.
+        ties: votes for both.
+        neither: votes against both.
+    """
+
+    systems: tuple[str, str]
+    wins: tuple[int, int]
+    ties: int
+    neither: int
+
+    @property
+    def share(self) -> float | None:
+        """The first system's share of the votes that chose one of the two."""
+        return self.wins[0] / sum(self.wins) if sum(self.wins) else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of that share."""
+        return wilson_interval(self.wins[0], sum(self.wins)) if sum(self.wins) else None
+
+
+class Votes:
+    """Votes in a SQLite file. A vote is on the disk before `add` returns.
+
+    Args:
+        path: the file; it is created with the first vote.
+
+    Raises:
+        OnionError: the file is not a database of votes, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser()
+        self.lock = threading.Lock()
+        if self.path.exists():
+            self.tallies()
+        elif not self.path.parent.is_dir():
+            raise OnionError(f"--votes {path}: there is no folder {self.path.parent}; create it, or give another file.")
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(SCHEMA)
+                yield connection
+        except sqlite3.Error as error:
+            raise OnionError(
+                f"--votes {self.path}: cannot be used ({reason(error)}); give a file of votes, or a new one."
+            ) from error
+
+    def add(self, pair: Pair, choice: str) -> bool:
+        """Store a vote.
+
+        Args:
+            pair: what was compared.
+            choice: one of `CHOICES`.
+
+        Returns:
+            Whether it was counted: a pair that was voted on before is not counted again.
+
+        Raises:
+            OnionError: the choice is none, or the disk is full.
+        """
+        if choice not in CHOICES:
+            raise OnionError(f"{choice} is not one of {', '.join(CHOICES)}.")
+        row = (pair.id, time.time(), pair.headline, *pair.systems, *pair.texts, choice, pair.model)
+        with self.lock, self.connection() as connection:
+            fields = ", ".join("?" * len(row))
+            return connection.execute(f"INSERT OR IGNORE INTO votes VALUES ({fields})", row).rowcount == 1
+
+    def tallies(self) -> list[Tally]:
+        """Count the votes on each pair of systems that has any, in either position."""
+        counts: dict[tuple[str, str], dict[str, int]] = {}
+        for left, right, choice in self.rows("left_system, right_system, choice"):
+            first, second = sorted((left, right))
+            name = {"left": left, "right": right}.get(choice, choice)
+            found = counts.setdefault((first, second), {first: 0, second: 0, "tie": 0, "neither": 0})
+            found[name] += 1
+        return [
+            Tally(pair, (found[pair[0]], found[pair[1]]), found["tie"], found["neither"])
+            for pair, found in sorted(counts.items())
+        ]
+
+    def preferences(self) -> Iterator[dict[str, str]]:
+        """Yield `prompt`, `chosen` and `rejected` of each vote that chose one of two different articles, oldest first."""
+        for headline, left, right, choice in self.rows("headline, left_text, right_text, choice"):
+            if choice in ("left", "right") and left != right:
+                chosen, rejected = (left, right) if choice == "left" else (right, left)
+                yield {"prompt": format_prompt(headline), "chosen": chosen, "rejected": rejected}
+
+    def rows(self, columns: str) -> list[tuple[str, ...]]:
+        if not self.path.exists():
+            return []
+        with self.connection() as connection:
+            return connection.execute(f"SELECT {columns} FROM votes ORDER BY rowid").fetchall()
+
+
+def wilson_interval(wins: int, votes: int) -> tuple[float, float]:
+    """Return the 95% score interval of a proportion (Wilson 1927).
+
+    Args:
+        wins: number of successes.
+        votes: number of trials, at least 1.
+    """
+    z = 1.959964
+    share, spread = wins / votes, z * z / votes
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / votes + spread / votes / 4) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def export_votes(votes: Votes, path: Path) -> int:
+    """Write the preference pairs as JSON Lines, in the format that TRL's DPOTrainer reads, and return their number.
+
+    Raises:
+        OnionError: there are none, or the file cannot be written.
+    """
+    pairs = list(votes.preferences())
+    if not pairs:
+        raise OnionError(
+            f"--export_votes {path}: {votes.path} contains no vote for one of two articles; vote in the blind test first."
+        )
+    part = path.with_name(f".{path.name}.part")
+    with writing("--export_votes", path, "give another file"):
+        part.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), encoding="utf-8")
+        part.replace(path)
+    return len(pairs)

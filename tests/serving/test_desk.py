@@ -1,0 +1,164 @@
+"""What the buttons do, without a page."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from onion_lightning.errors import OnionError
+from onion_lightning.evaluation.copying import CopyIndex
+from onion_lightning.model.articles.record import Article
+from onion_lightning.model.decoding import Decoding
+from onion_lightning.serving.author import Author
+from onion_lightning.serving.desk import VOTES_PER_MINUTE, Desk, describe_tally
+from onion_lightning.serving.sessions import RateLimit, Sessions
+from onion_lightning.serving.training_rows import TrainingRows
+from onion_lightning.serving.votes import Pair, Tally, Votes
+
+DECODING = Decoding(max_new_tokens=15)
+EXAMPLES = [[1, 30, 31, 32], [1, 40, 41, 42]]
+COPIED = "one two three four five six seven eight nine ten eleven twelve thirteen"
+
+
+@pytest.fixture
+def desk(tuned, tmp_path):
+    rows = TrainingRows(EXAMPLES, CopyIndex(["A <b>Training</b> Headline"], [f"before {COPIED} after"]))
+    return Desk(Author(tuned, EXAMPLES), rows, Votes(tmp_path / "votes.sqlite"), "tiny")
+
+
+def last(values):
+    return list(values)[-1]
+
+
+def test_the_comparison_shows_each_system_with_the_same_seed(desk):
+    drafts = list(desk.compare("tab", "Egg Wins", replace(DECODING, candidates=3, adapter_strength=1.5), 3))
+    for system in ("base", "few_shot", "tuned"):
+        assert len(drafts[-1][system]) > 10
+    assert len(set(drafts[-1].values())) == 3
+    alone = last(desk.write("tab", "Egg Wins", replace(DECODING, adapter_strength=1.5), 3))
+    assert drafts[-1]["tuned"] == alone[0][0]
+    base = last(desk.write("tab", "Egg Wins", replace(DECODING, adapter_strength=0), 3))
+    assert drafts[-1]["base"] == base[0][0]
+
+
+def test_a_pair_is_shuffled_and_named_only_after_the_vote(desk):
+    orders = set()
+    for _ in range(24):
+        left, right, pair_id = last(desk.pair("tab", "Egg Wins", replace(DECODING, max_new_tokens=2)))
+        pair = desk.pending[pair_id]
+        assert pair.texts == (left, right)
+        assert pair.systems[0] != pair.systems[1]
+        orders.add(pair.systems)
+    assert len(orders) >= 4  # of 6; fewer in one of 10 million runs
+    names = {"base": "Base model", "few_shot": "Few-shot", "tuned": "Fine-tuned"}
+    left, right = (names[system] for system in pair.systems)
+    assert desk.vote("tab", pair_id, "left") == f"Left: {left}. Right: {right}."
+    assert desk.vote("tab", pair_id, "left").endswith("This pair had been voted on before.")
+    assert len(desk.tallies()) == 1
+
+
+def test_the_dial_does_not_change_what_is_voted_on(desk, monkeypatch):
+    asked = []
+    write = Author.write
+    monkeypatch.setattr(
+        Author, "write", lambda self, request, *stops: asked.append(request) or write(self, request, *stops)
+    )
+    list(desk.pair("tab", "Egg Wins", replace(DECODING, adapter_strength=0.3)))
+    assert {request.decoding.adapter_strength for request in asked} == {1.0}
+    assert len({request.seed for request in asked}) == 1
+
+
+def test_a_closed_tab_stops_all_it_has_asked_for_and_nothing_else(desk):
+    long = replace(DECODING, max_new_tokens=400)
+    drafts = desk.compare("closing", "Egg Wins", long, 1)
+    next(drafts)
+    began = time.monotonic()
+    desk.sessions.close("closing")
+    list(drafts)
+    assert time.monotonic() - began < 2
+    assert list(desk.pair("closing", "Egg Wins", long))[-1][2] == ""  # not to be voted on
+    assert time.monotonic() - began < 4
+    assert len(last(desk.write("open", "Egg Wins", DECODING, 1))[0][0]) > 10
+
+
+def test_a_copy_is_reported_with_its_headline_as_text(desk):
+    said = desk.describe([Article(COPIED, 13, "eos"), Article("An egg.", 3, "length")])
+    assert "Article 1: 13 tokens, ended by itself." in said
+    assert (
+        "Article 1: 13 words in a row are those of a training article, “A &lt;b&gt;Training&lt;/b&gt; Headline”" in said
+    )
+    assert "Article 2: 3 tokens, stopped at the length limit." in said
+    assert said.count("in a row") == 1
+    eleven = " ".join(COPIED.split()[:11])
+    assert "in a row" not in desk.describe([Article(eleven, 11, "eos")])
+
+
+def test_voting_is_limited_per_tab(desk):
+    for number in range(VOTES_PER_MINUTE + 1):
+        desk.pending[str(number)] = Pair(str(number), "Egg", ("base", "tuned"), ("a", "b"), "tiny")
+    for number in range(VOTES_PER_MINUTE):
+        desk.vote("tab", str(number), "tie")
+    with pytest.raises(OnionError, match="more than 30 votes in 60 seconds"):
+        desk.vote("tab", str(VOTES_PER_MINUTE), "tie")
+    assert desk.vote("another", str(VOTES_PER_MINUTE), "tie")
+
+
+def test_the_limit_ends():
+    now = [0.0]
+    limit = RateLimit(2, 60, clock=lambda: now[0])
+    limit.use("tab")
+    now[0] = 30
+    limit.use("tab")
+    with pytest.raises(OnionError):
+        limit.use("tab")
+    now[0] = 60
+    limit.use("tab")
+    with pytest.raises(OnionError):
+        limit.use("tab")
+
+
+def test_an_event_of_an_open_tab_is_set_when_it_closes_and_forgotten_afterwards():
+    sessions = Sessions()
+    with sessions.request("a") as one, sessions.request("a") as two, sessions.request("b") as three:
+        sessions.close("a")
+        assert one.is_set()
+        assert two.is_set()
+        assert not three.is_set()
+    assert not sessions.running
+    with sessions.request("a") as late:
+        assert late.is_set()
+
+
+def test_look_inside_needs_a_phrase_and_takes_the_headline_by_default(desk):
+    page = desk.look("tab", "Egg Wins", "The town met the egg today.", "today", "")
+    assert page.startswith('<iframe sandbox="allow-scripts"')
+    for words, says in (
+        (("Egg", "", "today", ""), "Select a phrase"),
+        (("Egg", "An egg.", " ", ""), "Select a phrase"),
+        (("", "An egg today.", "today", ""), "Give an earlier phrase"),
+        (("Egg", "An egg.", "zebra", ""), "zebra"),
+        (("Egg", "x" * 20_001, "x", ""), "shorten it to 20000"),
+    ):
+        with pytest.raises(OnionError, match=says):
+            desk.look("tab", *words)
+    assert not desk.author.turn.locked()
+
+
+def test_looking_inside_waits_for_its_turn(desk):
+    done = []
+    with desk.author.turn:
+        thread = threading.Thread(target=lambda: done.append(desk.look("tab", "Egg", "An egg today.", "today", "")))
+        thread.start()
+        time.sleep(0.3)
+        assert not done
+    thread.join()
+    assert done
+
+
+def test_a_tally_in_words():
+    assert describe_tally(Tally(("base", "tuned"), (1, 9), 2, 3)) == (
+        "Base model or Fine-tuned: Base model 1, Fine-tuned 9, ties 2, neither 3. Base model is preferred in 10% (95%"
+        " interval 2% to 40%)."
+    )
+    assert describe_tally(Tally(("base", "tuned"), (0, 0), 1, 0)).endswith("ties 1, neither 0.")
