@@ -37,7 +37,7 @@ def render_iframe(result: AttentionResult) -> str:
     """Return the page inside a sandboxed iframe, for a notebook."""
     page = html.escape(render_page(result), quote=True)
     style = "width: 100%; height: 52rem; border: 0"
-    return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
+    return f'<iframe title="Attention" sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
 
 
 def page_data(result: AttentionResult) -> dict[str, Any]:

@@ -138,6 +138,14 @@ class Author:
         with adapters_enabled(self.model.model, request.system == "tuned"):
             return continue_prompts(model, tokenizer, [prompt], request.decoding, request.seed, **more)[0]
 
+    def few_shot_problem(self, request: Request) -> str | None:
+        """Return why a few-shot request cannot be answered; None if it can."""
+        try:
+            self.prompt(request)
+        except OnionError as error:
+            return str(error)
+        return None
+
     def prompt(self, request: Request) -> list[int]:
         ids, bos = encode_prompt(self.model.tokenizer, request.headline), self.model.tokenizer.bos_token_id
         if request.system != "few_shot":

@@ -10,6 +10,7 @@ from onion_lightning.messages import tell
 from onion_lightning.model.module import OnionModule
 from onion_lightning.serving.author import Author
 from onion_lightning.serving.desk import Desk
+from onion_lightning.serving.server import check_port, serve_page
 from onion_lightning.serving.training_rows import read_training_rows
 from onion_lightning.serving.votes import Votes
 from onion_lightning.serving.votes import export_votes as write_pairs
@@ -56,16 +57,15 @@ def run_serve(
         count = write_pairs(kept, Path(export_votes).expanduser())
         tell(f"{count} preference {'pair' if count == 1 else 'pairs'} written to {export_votes}")
         return
-    if ckpt_path is None:
-        raise OnionError("--ckpt_path: serve needs the checkpoint of a fine-tuned model; give a file, last or best.")
     if importlib.util.find_spec("gradio") is None:
         raise OnionError(
             "serve: the page needs gradio, which is not installed; run pip install 'onion_lightning[serve]'."
         )
+    check_port(host, port)
+    if ckpt_path is None:
+        raise OnionError("--ckpt_path: serve needs the checkpoint of a fine-tuned model; give a file, last or best.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     session.load(model, ckpt_path)
     rows = read_training_rows(datamodule)
     desk = Desk(Author(model, rows.examples), rows, kept, f"Base model {model.base_model}, adapters {ckpt_path}")
-    from onion_lightning.serving.server import serve_page
-
     serve_page(desk, host, port, max_queue, share, lambda url: tell(f"The page is at {url}. Ctrl-C ends it."))

@@ -57,24 +57,33 @@ class Desk:
                 yield draft.texts, "" if draft.articles is None else self.describe(draft.articles)
 
     def compare(self, session: str, headline: str, decoding: Decoding, seed: int) -> Iterator[dict[str, str]]:
-        """Yield the articles of all systems as far as they are written, one system after the other."""
+        """Yield the articles of all systems as far as they are written, one system after the other.
+
+        Few-shot examples may leave no room for an article of this length; its place then says so.
+        """
         done: dict[str, str] = {}
         with self.sessions.request(session) as stop:
             for system in self.author.systems:
                 request = Request(headline, single(decoding, system), seed, system)
+                if system == "few_shot" and (problem := self.author.few_shot_problem(request)):
+                    done[system] = f"({problem})"
+                    continue
                 for draft in self.author.write(request, stop):
                     yield done | {system: draft.texts[0]}
                     done[system] = draft.texts[0]
+            yield done
 
     def pair(self, session: str, headline: str, decoding: Decoding) -> Iterator[tuple[str, str, str]]:
         """Yield the articles of two systems, in random order, and at the end the id of the pair, to vote on."""
-        systems = random.SystemRandom().sample(self.author.systems, 2)
-        seed = random.SystemRandom().randrange(2**31)
+        # The dial is for writing: a vote on "fine-tuned" must mean the same model always.
+        plain = replace(decoding, candidates=1, adapter_strength=1.0)
+        chance = random.SystemRandom()
+        seed = chance.randrange(2**31)
+        few_shot = self.author.few_shot_problem(Request(headline, plain, seed, "few_shot"))
+        systems = chance.sample([name for name in self.author.systems if name != "few_shot" or few_shot is None], 2)
         texts = ["", ""]
         with self.sessions.request(session) as stop:
             for side, system in enumerate(systems):
-                # The dial is for writing: a vote on "fine-tuned" must mean the same model always.
-                plain = replace(single(decoding, system), adapter_strength=1.0)
                 for draft in self.author.write(Request(headline, plain, seed, system), stop):
                     texts[side] = draft.texts[0]
                     yield texts[0], texts[1], ""

@@ -269,7 +269,7 @@ def blind_tab(desk: Desk, settings: Settings, page: gr.Blocks) -> None:
     with gr.Row():
         headline = headline_box()
         with gr.Row(scale=1):
-            go, stop = gr.Button("Write both", variant="primary", min_width=120), gr.Button("Stop", min_width=90)
+            go, stop = gr.Button("Write", variant="primary", min_width=90), gr.Button("Stop", min_width=90)
     with gr.Row():
         left, right = article_box("Left", elem_id="left"), article_box("Right", elem_id="right")
     with gr.Row():

@@ -2,13 +2,14 @@
 
 import logging
 import os
+import socket
 import tempfile
 import time
 from typing import Any
 
 from onion_lightning.errors import OnionError, reason
 
-__all__ = ["serve_page"]
+__all__ = ["check_port", "serve_page"]
 
 # Gradio's page evaluates scripts that it contains, and the maps of `attend` are a frame of their own.
 POLICY = (
@@ -64,12 +65,26 @@ class Guard:
         await self.app(scope, receive, secured)
 
 
-def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
-    """Start the server in a thread, and return its address.
+def check_port(host: str, port: int) -> None:
+    """Check that a port can be opened. Called before the model is loaded, which takes longer.
 
     Raises:
         OnionError: the port is taken, or the host is not one of this machine's.
     """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        raise OnionError(
+            f"--port {port}: cannot be opened on --host {host} ({reason(error)}); give another port, or an address of this"
+            " machine."
+        ) from error
+
+
+def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
+    """Start the server in a thread, and return its address."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -88,10 +103,9 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
                 "docs_url": None, "redoc_url": None, "openapi_url": None,
             },
         )  # fmt: skip
-    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+    except OSError as error:  # another program has been quicker
         raise OnionError(
-            f"--port {port}: cannot be opened on --host {host} ({reason(error)}); another program may use it, or the"
-            " host may not be this machine's."
+            f"--port {port}: cannot be opened on --host {host} ({reason(error)}); give another port."
         ) from error
     return str(shared or url)
 
@@ -106,9 +120,6 @@ def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, ann
         max_queue: number of requests that may wait.
         share: whether gradio opens a public address.
         announce: called with the address once it answers.
-
-    Raises:
-        OnionError: the port cannot be opened.
     """
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost", host]))
     for name in ("httpx", "uvicorn.error"):  # gradio asks its own server whether it is there
@@ -130,7 +141,7 @@ def close(page: Any, desk: Any, seconds: float = 3.0) -> None:
     """End running answers, so that each browser gets its last words, and close the server."""
     desk.sessions.close_all()
     until = time.monotonic() + seconds
-    while any(page._queue.active_jobs) and time.monotonic() < until:
+    while desk.sessions.running and time.monotonic() < until:
         time.sleep(0.02)
     time.sleep(0.2)
     page.close(verbose=False)

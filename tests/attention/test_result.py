@@ -28,6 +28,6 @@ def test_heads_are_ranked_by_z_and_those_with_a_negligible_key_share_come_last(r
 
 def test_a_notebook_displays_a_result_as_a_sandboxed_page(result):
     shown = result._repr_html_()
-    assert shown.startswith("<iframe sandbox=")
+    assert shown.startswith("<iframe title=")
     assert shown.count("<") == 2  # the page is the text of an attribute
     assert 'srcdoc="&lt;!doctype html&gt;' in shown

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 import torch
 
+from onion_lightning.cli.main import main
 from tests.conftest import ROOT, module
 
 
@@ -55,20 +56,41 @@ class Server:
             self.process.wait(20)
 
 
+@pytest.fixture(scope="module")
+def trained(tiny_base, corpus_file, tmp_path_factory):
+    """Flags of a run of two steps, with which it can be served."""
+    folder = tmp_path_factory.mktemp("trained")
+    line = [
+        "--model.base_model",
+        str(tiny_base),
+        "--checkpoint.dirpath",
+        str(folder / "run"),
+        "--data.path",
+        str(corpus_file),
+    ]
+    line += ["--data.max_length", "300", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
+    fit = ["--trainer.devices", "1", "--trainer.max_steps", "2", "--samples.count", "0", "--trainer.logger", "false"]
+    assert main(["fit", *line, *fit, "--data.batch_size", "4", "--data.global_batch_size", "8"]) == 0
+    return [*line, "--ckpt_path", "last", "--model.max_new_tokens", "60"]
+
+
+@pytest.fixture(scope="module")
+def server(trained, tmp_path_factory):
+    """A server for several tests."""
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(["serve", *trained, "--votes", str(folder / "votes.sqlite")], free_port(), folder / "log")
+    yield server.wait()
+    server.stop()
+
+
 @pytest.fixture
-def serve(flags, run, tmp_path):
-    """Returns a function that trains two steps and serves the checkpoint."""
+def serve(trained, tmp_path):
+    """Returns a function that starts a server for one test."""
     started = []
 
     def command(*words):
-        if not (tmp_path / "run" / "last.ckpt").exists():
-            run("fit", "--trainer.max_steps", "2", "--samples.count", "0", "--data.max_length", "300")
-        line = flags(
-            "serve", "--ckpt_path", "last", "--votes", str(tmp_path / "votes.sqlite"), "--data.max_length", "300"
-        )
-        server = Server(
-            [*line, "--model.max_new_tokens", "60", *words], free_port(), tmp_path / f"serve{len(started)}.log"
-        )
+        line = ["serve", *trained, "--votes", str(tmp_path / "votes.sqlite"), *words]
+        server = Server(line, free_port(), tmp_path / f"serve{len(started)}.log")
         started.append(server)
         return server.wait()
 

@@ -1,9 +1,11 @@
 """The page's functions through gradio's API, on a server in a process of its own."""
 
+import http.client
+import importlib.util
 import json
 import signal
-import subprocess
-import sys
+import socket
+import statistics
 import threading
 import time
 import urllib.error
@@ -14,17 +16,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from onion_lightning.cli.main import main
-from tests.serving.conftest import free_port
+from onion_lightning.serving.author import TokenQueue
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # gradio's own
     pytest.mark.fault,  # starts servers, kills them
 ]
-
-
-@pytest.fixture
-def server(serve):
-    return serve("--trainer.accelerator", "cpu")
 
 
 def client(server):
@@ -38,7 +35,8 @@ def status(request):
         return error.code
 
 
-def test_the_functions_by_name(server, run, flags, tmp_path, capsys):
+def test_the_functions_by_name_and_a_kill_loses_no_vote(serve, flags, tmp_path, capsys):
+    server = serve()
     one = client(server)
     job = one.submit("Egg Wins", seed=3, api_name="/write")
     drafts = list(job)
@@ -58,7 +56,7 @@ def test_the_functions_by_name(server, run, flags, tmp_path, capsys):
     assert again["systems"].endswith("This pair had been voted on before.")
     assert again["tallies"] == voted["tallies"]
     page = one.predict("Egg Wins", drafts[-1][0], drafts[-1][0].split()[-1], api_name="/look")
-    assert page.startswith('<iframe sandbox="allow-scripts"')
+    assert page.startswith('<iframe title="Attention" sandbox="allow-scripts"')
 
     for words, says in (
         ((" ",), "The headline is empty"),
@@ -86,7 +84,7 @@ def test_the_functions_by_name(server, run, flags, tmp_path, capsys):
     [line] = (tmp_path / "p.jsonl").read_text().splitlines()
     assert json.loads(line)["chosen"] == two["left"]
     started = sorted(file.name for file in tmp_path.iterdir())
-    assert started == ["p.jsonl", "run", "serve0.log", "votes.sqlite"]
+    assert started == ["p.jsonl", "serve0.log", "votes.sqlite"]
 
 
 def test_only_the_page_and_its_api_are_answered(server):
@@ -106,6 +104,36 @@ def test_only_the_page_and_its_api_are_answered(server):
     assert status(elsewhere) == 400
     headers = urllib.request.urlopen(server.url).headers
     assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def seconds_to_first_word(server, values):
+    """Ask as a page does: gradio_client itself waits up to 0.1 s between two looks."""
+    connection = http.client.HTTPConnection(server.url.split("/")[2])
+    began = time.monotonic()
+    path = "/gradio_api/call/write"
+    connection.request("POST", path, json.dumps({"data": values}), {"content-type": "application/json"})
+    event = json.loads(connection.getresponse().read())["event_id"]
+    connection.request("GET", f"{path}/{event}")
+    answer = connection.getresponse()
+    next(line for line in answer if line.startswith(b"data: [[") and json.loads(line[6:])[0][0])
+    seconds = time.monotonic() - began
+    answer.read()
+    connection.close()
+    return seconds
+
+
+def test_the_first_word_comes_at_most_100_ms_later_than_from_generate(server, tuned):
+    plain, served = [], []
+    for seed in range(7):
+        tokens = TokenQueue(tuned.tokenizer.eos_token_id)
+        began = time.monotonic()
+        work = threading.Thread(target=tuned.write, args=(["Egg Wins"], seed), kwargs={"streamer": tokens})
+        work.start()
+        tokens.steps.get()
+        plain.append(time.monotonic() - began)
+        work.join()
+        served.append(seconds_to_first_word(server, ["Egg Wins", 60, 0.8, 0.95, 1, 1.0, seed]))
+    assert statistics.median(served) < statistics.median(plain) + 0.1
 
 
 def test_beyond_the_queue_a_request_is_refused_and_the_others_are_answered(serve):
@@ -136,8 +164,7 @@ def test_a_signal_ends_the_server_and_the_answer_that_is_being_written(serve):
     assert log.rstrip().endswith("Stopped by signal 15.")
 
 
-def test_a_client_that_leaves_frees_the_model(serve):
-    server = serve()
+def test_a_client_that_leaves_frees_the_model(server):
     gone, other = client(server), client(server)
     job = gone.submit("Egg Wins", 400, seed=1, api_name="/write")
     while not job.outputs():
@@ -166,26 +193,28 @@ def test_bad_input_is_one_sentence(refused, words, says, tmp_path, monkeypatch):
     assert says in refused("serve", *words)
 
 
-def test_a_port_that_is_taken_and_a_foreign_host_are_one_sentence(run, flags, tmp_path):
-    run("fit", "--trainer.max_steps", "2", "--samples.count", "0")
-    import socket
-
+def test_a_port_that_is_taken_and_a_foreign_host_are_one_sentence_before_weights_load(
+    refused, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        taken = ["--port", str(listener.getsockname()[1])]
-        for words in (taken, ["--port", str(free_port()), "--host", "203.0.113.1"]):
-            line = flags("serve", "--ckpt_path", "last", "--votes", str(tmp_path / "v.sqlite"), *words)
-            done = subprocess.run(
-                [sys.executable, "-m", "onion_lightning", *line],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            assert done.returncode == 1
-            assert "Traceback" not in done.stderr
-            assert f"error: --port {words[1]}: cannot be opened on --host" in done.stderr.splitlines()[-1]
+        port = str(listener.getsockname()[1])
+        sentence = refused("serve", "--port", port)
+    assert sentence.startswith(
+        f"error: --port {port}: cannot be opened on --host 127.0.0.1 (Address already in use); give"
+    )
+    sentence = refused("serve", "--port", port, "--host", "203.0.113.1")
+    assert "cannot be opened on --host 203.0.113.1 (Cannot assign requested address)" in sentence
+    assert not any("Loaded" in record.message for record in caplog.records)
+
+
+def test_without_gradio_one_sentence_says_what_to_install(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    sentence = refused("serve")
+    assert sentence.endswith("the page needs gradio, which is not installed; run pip install 'onion_lightning[serve]'.")
 
 
 def test_concurrent_users_get_their_own_articles(server):

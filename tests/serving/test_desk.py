@@ -10,7 +10,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.evaluation.copying import CopyIndex
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import Decoding
-from onion_lightning.serving.author import Author
+from onion_lightning.serving.author import Author, Request
 from onion_lightning.serving.desk import VOTES_PER_MINUTE, Desk, describe_tally
 from onion_lightning.serving.sessions import RateLimit, Sessions
 from onion_lightning.serving.training_rows import TrainingRows
@@ -56,6 +56,18 @@ def test_a_pair_is_shuffled_and_named_only_after_the_vote(desk):
     assert desk.vote("tab", pair_id, "left") == f"Left: {left}. Right: {right}."
     assert desk.vote("tab", pair_id, "left").endswith("This pair had been voted on before.")
     assert len(desk.tallies()) == 1
+
+
+def test_where_no_example_fits_the_others_are_compared(desk):
+    long = replace(DECODING, max_new_tokens=505 - len(desk.author.prompt(Request("Egg Wins", DECODING, 1))))
+    compared = last(desk.compare("tab", "Egg Wins", replace(long, max_new_tokens=long.max_new_tokens + 5), 3))
+    assert "no example that fits into the model's context; choose a shorter length" in compared["few_shot"]
+    assert compared["base"]
+    assert compared["tuned"]
+    desk.rows.examples.clear()
+    desk.author.examples.clear()
+    pair_id = last(desk.pair("tab", "Egg Wins", DECODING))[2]
+    assert set(desk.pending[pair_id].systems) == {"base", "tuned"}
 
 
 def test_the_dial_does_not_change_what_is_voted_on(desk, monkeypatch):
@@ -132,7 +144,7 @@ def test_an_event_of_an_open_tab_is_set_when_it_closes_and_forgotten_afterwards(
 
 def test_look_inside_needs_a_phrase_and_takes_the_headline_by_default(desk):
     page = desk.look("tab", "Egg Wins", "The town met the egg today.", "today", "")
-    assert page.startswith('<iframe sandbox="allow-scripts"')
+    assert page.startswith('<iframe title="Attention" sandbox="allow-scripts"')
     for words, says in (
         (("Egg", "", "today", ""), "Select a phrase"),
         (("Egg", "An egg.", " ", ""), "Select a phrase"),

@@ -1,0 +1,220 @@
+"""The page in headless Chromium: every tab, by mouse and keyboard, without requests to other hosts or console messages."""
+
+import sqlite3
+import time
+from functools import partial
+
+import pytest
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.by import By
+
+from tests.browser import chromium, complaints, requests, screenshot
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
+
+EVIL = "<img src=http://elsewhere.invalid/x.png onerror=document.title='broken'> Egg Wins"
+
+
+class Page:
+    """What a person does with the page."""
+
+    def __init__(self, browser, url):
+        self.browser = browser
+        self.url = url
+        self.open()
+
+    def open(self):
+        self.browser.get(self.url)
+        self.until(lambda: self.browser.find_elements(By.ID, "write"))
+        time.sleep(0.5)
+
+    def until(self, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+        return found
+
+    def box(self, name):
+        return self.browser.find_element(By.CSS_SELECTOR, f"#{name} textarea, #{name} input")
+
+    def value(self, name):
+        return self.box(name).get_attribute("value")
+
+    def headline(self):
+        boxes = self.browser.find_elements(By.CSS_SELECTOR, "input[placeholder='Area Man Declares War On Tuesday']")
+        return next(box for box in boxes if box.is_displayed())
+
+    def type(self, headline):
+        self.headline().clear()
+        self.headline().send_keys(headline)
+
+    def tab(self, name):
+        tabs = self.browser.find_elements(By.CSS_SELECTOR, "button[role=tab]")
+        next(tab for tab in tabs if tab.text == name and tab.is_displayed()).click()
+        time.sleep(0.3)
+
+    def press(self, name):
+        buttons = self.browser.find_elements(By.XPATH, f"//button[normalize-space(.)='{name}']")
+        # gradio measures the width of its tabs with invisible copies
+        real = [b for b in buttons if b.get_attribute("role") != "tab" and b.get_attribute("tabindex") != "-1"]
+        next(button for button in real if button.is_displayed()).click()
+
+    def text(self, name):
+        return self.browser.find_element(By.ID, name).text
+
+    def write(self, headline):
+        self.type(headline)
+        self.press("Write")
+        self.until(lambda: self.value("article1"))
+        self.until(lambda: "tokens, " in self.text("about"))
+
+    def clean(self):
+        assert complaints(self.browser) == []
+        assert [url for url in requests(self.browser) if not url.startswith((self.url, "blob:", "about:"))] == []
+        assert self.browser.title == "Onion Lightning"
+        assert self.browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_write_stop_compare_vote_reload_and_look_inside(serve, tmp_path):
+    server = serve("--model.max_new_tokens", "300")
+    with chromium() as browser:
+        page = Page(browser, server.url)
+        assert "Everything written here is fiction" in browser.find_element(By.CSS_SELECTOR, ".notice").text
+        assert "last.ckpt" in browser.find_element(By.CSS_SELECTOR, ".faint").text
+        page.write("Egg Wins")
+        first = page.value("article1")
+
+        # the same seed writes the same, "Write another" another
+        page.write("Egg Wins")
+        assert page.value("article1") == first
+        page.press("Write another")
+        page.until(lambda: "tokens, " in page.text("about") and page.value("article1") not in ("", first))
+
+        # stop keeps what was written
+        page.type("Egg Loses")
+        page.press("Write")
+        page.until(lambda: 0 < len(page.value("article1")) < 200)
+        page.press("Stop")
+        time.sleep(0.7)
+        stopped = page.value("article1")
+        time.sleep(0.7)
+        assert page.value("article1") == stopped
+
+        # text is never markup
+        page.write(EVIL)
+        page.type(" ")
+        page.press("Write")
+        page.until(lambda: "The headline is empty" in browser.find_element(By.TAG_NAME, "body").text)
+        assert not browser.find_elements(By.CSS_SELECTOR, "img[src*=elsewhere]")
+        page.write("Egg Wins")
+        page.press("Copy")
+        page.press("Download")
+
+        page.tab("Compare")
+        page.type(EVIL)
+        page.press("Compare")
+        page.until(lambda: all(page.value(f"compare_{name}") for name in ("base", "few_shot", "tuned")))
+
+        page.tab("Vote")
+        assert "No votes yet." in page.text("tally")
+        assert not browser.find_element(By.ID, "vote_left").is_enabled()
+        page.type(EVIL)
+        page.press("Write")
+        page.until(lambda: browser.find_element(By.ID, "vote_left").is_enabled())
+        assert page.value("left")
+        assert page.value("right")
+        page.press("Left is funnier")
+        page.until(lambda: page.value("answer").startswith("Left: "))
+        page.until(lambda: "95% interval" in page.text("tally"))
+        assert not browser.find_element(By.ID, "vote_left").is_enabled()
+        tally = page.text("tally")
+        page.open()
+        page.tab("Vote")
+        page.until(lambda: page.text("tally") == tally)
+        with sqlite3.connect(tmp_path / "votes.sqlite") as votes:
+            assert votes.execute("SELECT headline, choice FROM votes").fetchall() == [(EVIL, "left")]
+        votes.close()
+
+        page.tab("Write")
+        page.write("Egg Wins Again")
+        page.tab("Look inside")
+        page.until(lambda: page.value("look_headline") == "Egg Wins Again")
+        article = page.value("look_text")
+        assert article == first or len(article) > 20
+        phrase = article.split()[-1]
+        start = article.rindex(phrase)
+        browser.execute_script(
+            "arguments[0].focus(); arguments[0].setSelectionRange(arguments[1], arguments[2])",
+            page.box("look_text"), start, start + len(phrase),
+        )  # fmt: skip
+        page.press("Take the selection as the phrase")
+        page.until(lambda: page.value("look_query") == phrase)
+        page.press("Look inside")
+        frame = page.until(lambda: browser.find_elements(By.CSS_SELECTOR, "#frame iframe"))[0]
+        assert frame.get_attribute("sandbox") == "allow-scripts"
+        browser.switch_to.frame(frame)
+        page.until(lambda: phrase[:3] in browser.find_element(By.TAG_NAME, "body").text)
+        browser.switch_to.default_content()
+        page.clean()
+
+
+def test_everything_can_be_reached_by_keyboard(server):
+    with chromium() as browser:
+        page = Page(browser, server.url)
+        page.headline().click()
+        ActionChains(browser).send_keys("Egg Wins", Keys.ENTER).perform()
+        page.until(lambda: "tokens, " in page.text("about"))
+        names, rings = [], []
+        browser.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
+        for _ in range(30):
+            ActionChains(browser).send_keys(Keys.TAB).perform()
+            name, ring = browser.execute_script(
+                "const e = document.activeElement, s = getComputedStyle(e);"
+                "return [e.getAttribute('aria-label') || (e.labels && e.labels[0] || e).innerText || '', s.outlineStyle]"
+            )
+            names.append(name.strip().split("\n")[0])
+            rings.append(ring)
+        for name in ("Write", "Stop", "Headline", "Article", "Write another", "Copy", "Download", "Settings"):
+            assert any(name in found for found in names), (name, names)
+        assert any("Irony dial" in found for found in names)
+        assert set(rings[:12]) == {"solid"}
+        page.clean()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_a_phone_and_follows_the_dark_mode(server, tmp_path, dark, width):
+    with chromium(dark=dark, width=width) as browser:
+        if width < 500:  # Chromium's window is never narrower
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        page = Page(browser, server.url)
+        page.write("Egg Wins")
+        for tab in ("Write", "Compare", "Vote", "Look inside"):
+            page.tab(tab)
+            page.clean()
+        background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(part) for part in background[4:-1].split(",")[:3]) < 200) == dark
+        assert len(screenshot(browser, tmp_path / "page.png")) > 10_000
+
+
+def test_closing_a_tab_frees_the_model_within_two_seconds(serve):
+    from gradio_client import Client
+
+    server = serve("--model.max_new_tokens", "450")
+    other = Client(server.url, verbose=False)
+    with chromium() as browser:
+        main = browser.current_window_handle
+        for early in (True, False):
+            browser.switch_to.new_window("tab")
+            page = Page(browser, server.url)
+            page.type("Egg Wins")
+            page.press("Write")
+            if not early:
+                page.until(partial(page.value, "article1"))
+            began = time.monotonic()
+            browser.close()
+            browser.switch_to.window(main)
+            other.predict("Egg Wins", 1, seed=1, api_name="/write")
+            assert time.monotonic() - began < 2
