@@ -88,7 +88,7 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from onion_lightning.serving.style import CSS, theme
+    from onion_lightning.serving.page.style import CSS, theme
 
     local = host in ("127.0.0.1", "localhost") and not share
     hosts = ["127.0.0.1", "localhost"] if local else ["*"]  # other names would let a web page elsewhere reach this one
@@ -126,7 +126,7 @@ def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, ann
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
-        from onion_lightning.serving.page import build_page
+        from onion_lightning.serving.page.tabs import build_page
 
         page = build_page(desk)
         announce(launch(page, host, port, max_queue, share))

@@ -1,26 +1,28 @@
 """The page: its tabs, and which function each button calls. The functions are those of `desk.py`."""
 
-import functools
 import html
-import inspect
-import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from onion_lightning.errors import OnionError
-from onion_lightning.model.decoding import Decoding
-from onion_lightning.serving.author import MOST_CANDIDATES, MOST_TOKENS
+from onion_lightning.serving.author import MOST_CANDIDATES
 from onion_lightning.serving.desk import NAMES, Desk
-from onion_lightning.serving.style import COPY, DOWNLOAD, NAME_BOXES, TAKE_SELECTION
+from onion_lightning.serving.page.api import Api
+from onion_lightning.serving.page.inputs import (
+    MODEL,
+    Settings,
+    make_settings,
+    read_seed,
+    read_settings,
+    read_text,
+    shown,
+    with_request,
+)
+from onion_lightning.serving.page.style import COPY, DOWNLOAD, TAKE_SELECTION
 from onion_lightning.serving.votes import CHOICES
-from onion_lightning.surrogates import replace_surrogates
 
 __all__ = ["build_page"]
-
-log = logging.getLogger(__name__)
 
 NOTICE = "Everything written here is fiction, made by a language model. Nobody did or said any of it."
 EXAMPLES = (  # written for this project
@@ -28,32 +30,9 @@ EXAMPLES = (  # written for this project
     "Library Asks Patrons To Return The Silence They Borrowed",
     "Local Weather Apologizes For Last Week",
 )
-MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # one request at a time, on whichever tab
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 FAST: dict[str, Any] = {"api_visibility": "private", "queue": False}
-SHOWN_FLAGS = {
-    "--query ": "The phrase ",
-    "--key ": "The earlier phrase ",
-    "--model.": "",
-    "--votes ": "The file of votes ",
-}
 BUTTONS = {"left": "Left is funnier", "right": "Right is funnier", "tie": "Tie", "neither": "Neither"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The components that all tabs share."""
-
-    length: gr.Slider
-    temperature: gr.Slider
-    top_p: gr.Slider
-    candidates: gr.Slider
-    seed: gr.Number
-    dial: gr.Slider
-
-    @property
-    def all(self) -> list[Any]:
-        return [self.length, self.temperature, self.top_p, self.candidates, self.dial, self.seed]
 
 
 def build_page(desk: Desk) -> gr.Blocks:
@@ -75,112 +54,15 @@ def build_page(desk: Desk) -> gr.Blocks:
             with gr.Tab("Look inside"):
                 look_tab(desk, written)
         with gr.Accordion("Settings", open=False), gr.Row():
-            for component in (
-                settings.length,
-                settings.temperature,
-                settings.top_p,
-                settings.candidates,
-                settings.seed,
-            ):
+            for component in settings.below:
                 component.render()
-        page.load(None, None, None, js=NAME_BOXES, **PRIVATE)
 
         def forget(request: gr.Request) -> None:
             desk.sessions.close(str(request.session_hash))
 
         page.unload(forget)
-        add_api(desk)
+        Api(desk).offer()
     return page
-
-
-def make_settings(defaults: Decoding, seed: int) -> Settings:
-    def slider(low: float, high: float, value: float, step: float, label: str, **more: Any) -> gr.Slider:
-        wide: dict[str, Any] = {"interactive": True, "render": False, "min_width": 240, "buttons": []}
-        return gr.Slider(low, high, min(max(value, low), high), step=step, label=label, **wide, **more)
-
-    return Settings(
-        slider(1, MOST_TOKENS, defaults.max_new_tokens, 1, "Length in tokens"),
-        slider(0, 2, defaults.temperature, 0.05, "Temperature", info="0 always takes the most probable word"),
-        slider(0.05, 1, defaults.top_p, 0.05, "Top-p"),
-        slider(1, MOST_CANDIDATES, defaults.candidates, 1, "Candidates"),
-        gr.Number(
-            seed,
-            label="Seed",
-            precision=0,
-            minimum=0,
-            interactive=True,
-            render=False,
-            min_width=240,
-            info="The same seed writes the same article",
-        ),
-        slider(0, 1.5, defaults.adapter_strength, 0.05, "Irony dial", info="0 is the base model, 1 the fine-tuned one"),
-    )
-
-
-def shown(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show an error of a function on the page, as text: gradio would load an image that a message contains."""
-
-    def explain(error: Exception) -> gr.Error:
-        if isinstance(error, OnionError):
-            text = str(error)
-            for flag, words in SHOWN_FLAGS.items():
-                text = text.replace(flag, words)
-        else:
-            log.exception("The page failed.")
-            text = "Something went wrong on the server; its log has the details."
-        return gr.Error(html.escape(text), print_exception=False, title="Not done")
-
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def iterate(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            try:
-                yield from function(*args, **kwargs)
-            except Exception as error:
-                raise explain(error) from error
-
-        return iterate
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            raise explain(error) from error
-
-    return call
-
-
-def read_settings(desk: Desk, length: Any, temperature: Any, top_p: Any, candidates: Any, dial: Any) -> Decoding:
-    """Return the decoding for values that may come from anywhere.
-
-    Raises:
-        OnionError: a value is out of range, or not a number.
-    """
-    try:
-        numbers = int(length), float(temperature), float(top_p), int(candidates), float(dial)
-    except (TypeError, ValueError) as error:
-        raise OnionError("The settings must be numbers.") from error
-    length, temperature, top_p, candidates, dial = numbers
-    return Decoding(length, temperature, top_p, desk.author.model.decoding.repetition_penalty, candidates, dial)
-
-
-def read_text(value: Any) -> str:
-    """Return a text that may come from anywhere.
-
-    Raises:
-        OnionError: it is not text.
-    """
-    if not isinstance(value, str):
-        raise OnionError("The headline, the article and the phrases must be text.")
-    return replace_surrogates(value)
-
-
-def read_seed(seed: Any) -> int:
-    try:
-        return int(seed)
-    except (TypeError, ValueError) as error:
-        raise OnionError("The seed must be a whole number.") from error
 
 
 def headline_box() -> gr.Textbox:
@@ -228,18 +110,9 @@ def write_tab(desk: Desk, settings: Settings) -> tuple[gr.Textbox, gr.Textbox, l
         show_progress="hidden",
         **FAST,
     )
-    copy.click(None, boxes[0], copy, js=COPY, **PRIVATE)
-    download.click(None, boxes[0], None, js=DOWNLOAD, **PRIVATE)
+    copy.click(None, boxes, copy, js=COPY, **PRIVATE)
+    download.click(None, boxes, None, js=DOWNLOAD, **PRIVATE)
     return headline, boxes[0], [begun, anew, stopped]
-
-
-def with_request(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of any number of values receive gradio's request, which gradio finds by a parameter's annotation."""
-
-    def call(request: gr.Request, *values: Any) -> Iterator[Any]:
-        yield from function(*values, request=request)
-
-    return call
 
 
 def compare_tab(desk: Desk, settings: Settings) -> None:
@@ -341,76 +214,6 @@ def look_tab(desk: Desk, written: tuple[gr.Textbox, gr.Textbox, list[Any]]) -> N
 
     for event in events:
         event.then(None, [source_headline, source_article], [headline, text], js="(a, b) => [a, b]", **PRIVATE)
-    take_query.click(None, query, query, js=TAKE_SELECTION, **PRIVATE)
-    take_key.click(None, key, key, js=TAKE_SELECTION, **PRIVATE)
+    take_query.click(None, [query, headline], query, js=TAKE_SELECTION, **PRIVATE)
+    take_key.click(None, [key, headline], key, js=TAKE_SELECTION, **PRIVATE)
     go.click(show_maps, [headline, text, query, key], frame, **MODEL, **PRIVATE)
-
-
-def add_api(desk: Desk) -> None:
-    """Offer the same functions by name, for `gradio_client`."""
-    model = desk.author.model
-
-    @shown
-    def write(
-        headline: str,
-        max_new_tokens: int = model.decoding.max_new_tokens,
-        temperature: float = model.decoding.temperature,
-        top_p: float = model.decoding.top_p,
-        candidates: int = 1,
-        adapter_strength: float = 1.0,
-        seed: int = model.seed,
-        request: gr.Request = None,  # type: ignore[assignment]
-    ) -> Iterator[list[str]]:
-        """Write articles: yields the list of candidates as far as they are written."""
-        decoding = read_settings(desk, max_new_tokens, temperature, top_p, candidates, adapter_strength)
-        for texts, _ in desk.write(str(request.session_hash), read_text(headline), decoding, read_seed(seed)):
-            yield texts
-
-    @shown
-    def compare(
-        headline: str,
-        max_new_tokens: int = model.decoding.max_new_tokens,
-        temperature: float = model.decoding.temperature,
-        top_p: float = model.decoding.top_p,
-        seed: int = model.seed,
-        request: gr.Request = None,  # type: ignore[assignment]
-    ) -> Iterator[dict[str, str]]:
-        """Compare systems: yields the article of each as far as it is written."""
-        decoding = read_settings(desk, max_new_tokens, temperature, top_p, 1, 1.0)
-        yield from desk.compare(str(request.session_hash), read_text(headline), decoding, read_seed(seed))
-
-    @shown
-    def pair(
-        headline: str,
-        max_new_tokens: int = model.decoding.max_new_tokens,
-        temperature: float = model.decoding.temperature,
-        top_p: float = model.decoding.top_p,
-        request: gr.Request = None,  # type: ignore[assignment]
-    ) -> Iterator[dict[str, str]]:
-        """Write two articles by hidden systems: the last value has the id to vote with."""
-        decoding = read_settings(desk, max_new_tokens, temperature, top_p, 1, 1.0)
-        for left, right, found in desk.pair(str(request.session_hash), read_text(headline), decoding):
-            yield {"left": left, "right": right, "id": found}
-
-    @shown
-    def vote(pair_id: str, choice: str, request: gr.Request = None) -> dict[str, Any]:  # type: ignore[assignment]
-        """Vote on a pair: left, right, tie or neither. Returns who wrote what, and the tallies."""
-        said = desk.vote(str(request.session_hash), read_text(pair_id), read_text(choice))
-        return {"systems": said, "tallies": desk.tallies()}
-
-    @shown
-    def look(
-        headline: str,
-        article: str,
-        query: str,
-        key: str = "",
-        request: gr.Request = None,  # type: ignore[assignment]
-    ) -> str:
-        """Return the attention of a phrase to an earlier one, as HTML."""
-        return desk.look(
-            str(request.session_hash), read_text(headline), read_text(article), read_text(query), read_text(key)
-        )
-
-    for function in (write, compare, pair, look):
-        gr.api(function, api_name=function.__name__, **MODEL)
-    gr.api(vote, api_name="vote", queue=False)

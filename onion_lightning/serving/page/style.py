@@ -1,8 +1,12 @@
 """The page's colors, its style sheet, and the few lines of script that gradio has no component for."""
 
+import json
+
 import gradio as gr
 
-__all__ = ["COPY", "CSS", "DOWNLOAD", "NAME_BOXES", "TAKE_SELECTION", "theme"]
+from onion_lightning.data.prompt import format_prompt
+
+__all__ = ["COPY", "CSS", "DOWNLOAD", "TAKE_SELECTION", "theme"]
 
 # System fonts: nothing is loaded from elsewhere. The default orange on white has too little contrast.
 CSS = """
@@ -16,11 +20,14 @@ button[role=tab][aria-selected=true] { color: #b45309 !important; }
 .faint { opacity: 0.75; font-size: 0.9rem; overflow-wrap: anywhere; }
 """
 
-COPY = """async text => {
+# All candidates that are shown.
+COPY = """async (...texts) => {
+  const text = texts.filter(Boolean).join('\\n\\n---\\n\\n');
   try { await navigator.clipboard.writeText(text); return 'Copied'; } catch (error) { return 'Could not copy'; }
 }"""
 
-DOWNLOAD = """text => {
+DOWNLOAD = """(...texts) => {
+  const text = texts.filter(Boolean).join('\\n\\n---\\n\\n') + '\\n';
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], {type: 'text/plain;charset=utf-8'}));
   link.download = 'article.txt';
@@ -28,22 +35,20 @@ DOWNLOAD = """text => {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }"""
 
-# Gradio reports a selection by mouse only; a button reads it however it was made.
-TAKE_SELECTION = """(before) => {
+# Gradio reports a selection by mouse only; a button reads it however it was made. `attend` takes the second occurrence of a
+# phrase as `phrase#2`, and counts those in the prompt, too.
+TAKE_SELECTION = """(before, headline) => {
   const box = document.querySelector('#look_text textarea');
-  return box.value.slice(box.selectionStart, box.selectionEnd) || before;
-}"""
-
-# A box with a copy button loses its accessible name to the button.
-NAME_BOXES = """() => {
-  const name = () => document.querySelectorAll('label > .icon-button-wrapper').forEach(wrapper => {
-    const box = wrapper.parentElement.querySelector('textarea, input');
-    const label = wrapper.parentElement.querySelector('[data-testid=block-info]');
-    if (box && label && !box.getAttribute('aria-label')) box.setAttribute('aria-label', label.innerText.trim());
-  });
-  name();
-  new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
-}"""
+  const selected = box.value.slice(box.selectionStart, box.selectionEnd), phrase = selected.trim();
+  if (!phrase) return before;
+  const line = headline.trim().split(/\\s+/).join(' ');
+  const prompt = line ? PROMPT.replace('HEADLINE', () => line) : '';
+  const text = prompt + box.value;
+  const start = prompt.length + box.selectionStart + selected.indexOf(phrase);
+  let number = 0;
+  for (let at = text.indexOf(phrase); at !== -1 && at <= start; at = text.indexOf(phrase, at + 1)) number++;
+  return number > 1 ? `${phrase}#${number}` : phrase;
+}""".replace("PROMPT", json.dumps(format_prompt("HEADLINE")))
 
 
 def theme() -> gr.themes.Base:
