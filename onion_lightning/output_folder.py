@@ -34,7 +34,7 @@ def writing(flag: str, place: Path, remedy: str, file: str = "") -> Iterator[Non
 
 def writing_run(path: Path) -> contextlib.AbstractContextManager[None]:
     """Do the same for a file in the run's folder."""
-    remedy = "free disk space, or choose a writable folder, then resume with --ckpt_path last"
+    remedy = "free disk space or make it writable, then resume with --ckpt_path last"
     return writing("--checkpoint.dirpath", path.parent, remedy, path.name)
 
 

@@ -10,7 +10,7 @@ from onion_lightning.evaluation.command import run_evaluate
 from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
 
-__all__ = ["COMMANDS", "SESSION_COMMANDS", "OnionSession", "OnionTrainer"]
+__all__ = ["COMMANDS", "SESSION_COMMANDS", "UNLOGGED", "OnionSession", "OnionTrainer"]
 
 
 class TrainerCommands:
@@ -41,3 +41,4 @@ def names(commands: type) -> tuple[str, ...]:
 
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
+UNLOGGED = ("validate", "test", "predict", "serve")  # the commands without a logger

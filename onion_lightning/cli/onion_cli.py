@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 
-from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, OnionSession, OnionTrainer
+from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, UNLOGGED, OnionSession, OnionTrainer
 from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parsing.arguments import given_keys, predict_command
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
@@ -140,7 +140,7 @@ class OnionCLI(LightningCLI):
         show_progress(self.mode != "none")
         self.save_config_callback = SaveConfig if fits else None
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
-        if not fits and self.subcommand not in COMMANDS:
+        if self.subcommand in UNLOGGED:
             self.options.trainer["logger"] = False
         if self.subcommand in SESSION_COMMANDS:
             for name in ("callbacks", "plugins", "profiler", "strategy"):  # they may need what this machine lacks

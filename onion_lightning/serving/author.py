@@ -19,12 +19,23 @@ from onion_lightning.model.adapters import adapters_enabled
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import Decoding, context_length, continue_prompts
 from onion_lightning.model.module import OnionModule
+from onion_lightning.seeding import mix_seed
 
-__all__ = ["LONGEST_HEADLINE", "MOST_CANDIDATES", "MOST_TOKENS", "Author", "Draft", "Request", "TokenQueue"]
+__all__ = [
+    "LONGEST_HEADLINE",
+    "MOST_CANDIDATES",
+    "MOST_STRENGTH",
+    "MOST_TOKENS",
+    "Author",
+    "Draft",
+    "Request",
+    "TokenQueue",
+]
 
 LONGEST_HEADLINE = 300  # characters
 MOST_TOKENS = 1000
 MOST_CANDIDATES = 4
+MOST_STRENGTH = 1.5
 PAUSE = 0.05  # seconds between two drafts: a browser shows no more
 BEAT = 0.25  # seconds after which a draft is repeated
 
@@ -132,11 +143,12 @@ class Author:
     ) -> list[Article]:
         if any(stop.is_set() for stop in stops):
             return [Article("", 0, "length")] * request.decoding.candidates
+        seed = mix_seed(request.seed, 0)  # that of `predict` for one headline
         stopping = StoppingCriteriaList([Stopped(stops)])
         more = {"streamer": tokens, "stopping_criteria": stopping, "flag": "The length of"}
         model, tokenizer = self.model.language_model, self.model.tokenizer
         with adapters_enabled(self.model.model, request.system == "tuned"):
-            return continue_prompts(model, tokenizer, [prompt], request.decoding, request.seed, **more)[0]
+            return continue_prompts(model, tokenizer, [prompt], request.decoding, seed, **more)[0]
 
     def few_shot_problem(self, request: Request) -> str | None:
         """Return why a few-shot request cannot be answered; None if it can."""

@@ -8,7 +8,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell
 from onion_lightning.model.module import OnionModule
-from onion_lightning.serving.author import Author
+from onion_lightning.serving.author import MOST_CANDIDATES, MOST_STRENGTH, MOST_TOKENS, Author
 from onion_lightning.serving.desk import Desk
 from onion_lightning.serving.server import check_port, serve_page
 from onion_lightning.serving.training_rows import read_training_rows
@@ -52,6 +52,13 @@ def run_serve(
     """
     check_range("--port", port, 1 <= port <= 65535, "from 1 to 65535")
     check_range("--max_queue", max_queue, max_queue >= 1, "at least 1")
+    decoding = model.decoding
+    for name, value, most in (
+        ("max_new_tokens", decoding.max_new_tokens, MOST_TOKENS),
+        ("candidates", decoding.candidates, MOST_CANDIDATES),
+        ("adapter_strength", decoding.adapter_strength, MOST_STRENGTH),
+    ):
+        check_range(f"--model.{name}", value, value <= most, f"at most {most} for the page")
     kept = Votes(Path(votes))
     if export_votes is not None:
         count = write_pairs(kept, Path(export_votes).expanduser())

@@ -54,7 +54,8 @@ class Desk:
         request = Request(headline, decoding, seed)
         with self.sessions.request(session) as stop:
             for draft in self.author.write(request, stop):
-                yield draft.texts, "" if draft.articles is None else self.describe(draft.articles)
+                complete = draft.articles is not None and not stop.is_set()
+                yield draft.texts, self.describe(draft.articles or []) if complete else ""
 
     def compare(self, session: str, headline: str, decoding: Decoding, seed: int) -> Iterator[dict[str, str]]:
         """Yield the articles of all systems as far as they are written, one system after the other.
@@ -89,8 +90,9 @@ class Desk:
                     yield texts[0], texts[1], ""
             if not stop.is_set():
                 first, second = systems
-                name = f"{self.model_name}, {decoding.max_new_tokens} tokens"
-                pair = Pair(uuid.uuid4().hex, " ".join(headline.split()), (first, second), (texts[0], texts[1]), name)
+                used = f"{plain.max_new_tokens} tokens, temperature {plain.temperature:g}, top-p {plain.top_p:g}, seed {seed}"
+                line, both = " ".join(headline.split()), (texts[0], texts[1])
+                pair = Pair(uuid.uuid4().hex, line, (first, second), both, self.model_name, used)
                 self.pending[pair.id] = pair
                 while len(self.pending) > MOST_PENDING:
                     self.pending.popitem(last=False)
@@ -111,7 +113,7 @@ class Desk:
         return f"Left: {left}. Right: {right}." + ("" if counted else " This pair had been voted on before.")
 
     def tallies(self) -> list[str]:
-        return [describe_tally(tally) for tally in self.votes.tallies()]
+        return [describe_tally(tally) for tally in self.votes.tallies(self.model_name)]
 
     def look(self, session: str, headline: str, article: str, query: str, key: str) -> str:
         """Return the page of `attend` in a sandboxed frame.

@@ -1,5 +1,6 @@
-"""Serves the page: nothing is loaded from elsewhere or uploaded, and Ctrl-C ends it without cutting off an answer."""
+"""Serves the page: nothing is loaded from elsewhere or uploaded, and Ctrl-C ends running answers before the server."""
 
+import ipaddress
 import logging
 import os
 import socket
@@ -21,6 +22,7 @@ POLICY = (
 EXACT = (
     *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
     *("/gradio_api/info", "/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/startup-events"),
+    "/gradio_api/app_id",  # asked for until a lost connection is back,
 )
 PREFIXES = (
     "/assets/",
@@ -65,6 +67,14 @@ class Guard:
         await self.app(scope, receive, secured)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_port(host: str, port: int) -> None:
     """Check that a port can be opened. Called before the model is loaded, which takes longer.
 
@@ -90,9 +100,13 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
 
     from onion_lightning.serving.page.style import CSS, theme
 
-    local = host in ("127.0.0.1", "localhost") and not share
-    hosts = ["127.0.0.1", "localhost"] if local else ["*"]  # other names would let a web page elsewhere reach this one
-    page.queue(max_size=max_queue, default_concurrency_limit=None)
+    local = is_loopback(host) and not share
+    hosts = (
+        [host, "127.0.0.1", "localhost"] if local else ["*"]
+    )  # another name would let a page elsewhere reach this one
+    page.queue(
+        max_size=max_queue, default_concurrency_limit=None, api_open=False
+    )  # no function is called beside the queue
     try:
         _, url, shared = page.launch(
             server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True, inbrowser=False,
@@ -103,10 +117,11 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
                 "docs_url": None, "redoc_url": None, "openapi_url": None,
             },
         )  # fmt: skip
-    except OSError as error:  # another program has been quicker
+    except Exception as error:  # gradio raises its own if it cannot reach itself
         raise OnionError(
             f"--port {port}: cannot be opened on --host {host} ({reason(error)}); give another port."
         ) from error
+    page.share = False  # otherwise the page would load its script from another host
     return str(shared or url)
 
 
@@ -121,7 +136,8 @@ def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, ann
         share: whether gradio opens a public address.
         announce: called with the address once it answers.
     """
-    os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost", host]))
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", host]))
     for name in ("httpx", "uvicorn.error"):  # gradio asks its own server whether it is there
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:

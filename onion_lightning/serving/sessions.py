@@ -1,5 +1,6 @@
 """Knows which browser tabs are open, so that closing one ends what it has asked for, and limits how often a tab may vote."""
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -8,22 +9,29 @@ from contextlib import contextmanager
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["RateLimit", "Sessions"]
+__all__ = ["CLOSED_SECONDS", "RateLimit", "Sessions"]
 
 REMEMBERED = 10_000  # closed tabs and limits
+CLOSED_SECONDS = 5.0
 
 
 class Sessions:
     """The running requests of each tab.
 
     Gradio closes a request's generator when its tab closes, except if the tab closes between asking and listening: then it
-    would run to its end (3 of 30 times in an experiment). The tab's `unload` event always arrives.
+    would run to its end (3 of 30 times in an experiment). The tab's `unload` event always arrives. It also arrives when a
+    connection is lost for a while, so a session is refused for a few seconds only.
+
+    Args:
+        clock: returns the time in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.ended = False
         self.lock = threading.Lock()
         self.running: dict[str, set[threading.Event]] = {}
-        self.closed: OrderedDict[str, None] = OrderedDict()
+        self.closed: OrderedDict[str, float] = OrderedDict()
 
     @contextmanager
     def request(self, session: str) -> Iterator[threading.Event]:
@@ -31,12 +39,17 @@ class Sessions:
 
         Args:
             session: id of the tab.
+
+        Raises:
+            OnionError: the tab has just been closed, or the server is about to end.
         """
         stop = threading.Event()
         with self.lock:
+            if self.ended:
+                raise OnionError("The server is about to end.")
+            if self.clock() - self.closed.pop(session, -math.inf) < CLOSED_SECONDS:
+                raise OnionError("The connection to the page was lost; try again, or reload it.")
             self.running.setdefault(session, set()).add(stop)
-            if session in self.closed:
-                stop.set()
         try:
             yield stop
         finally:
@@ -48,17 +61,18 @@ class Sessions:
                     self.running.pop(session, None)
 
     def close(self, session: str) -> None:
-        """Stop everything that a tab has asked for, and will still ask for."""
+        """Stop everything that a tab has asked for, and what arrives from it within the next seconds."""
         with self.lock:
-            self.closed[session] = None
+            self.closed[session] = self.clock()
             while len(self.closed) > REMEMBERED:
                 self.closed.popitem(last=False)
             for stop in self.running.get(session, ()):
                 stop.set()
 
     def close_all(self) -> None:
-        """Stop everything."""
+        """Stop everything, and refuse what waits."""
         with self.lock:
+            self.ended = True
             for events in self.running.values():
                 for stop in events:
                     stop.set()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sqlite3
 import threading
 import time
@@ -28,7 +29,8 @@ CREATE TABLE IF NOT EXISTS votes (
     left_text TEXT NOT NULL,
     right_text TEXT NOT NULL,
     choice TEXT NOT NULL CHECK (choice IN ('left', 'right', 'tie', 'neither')),
-    model TEXT NOT NULL
+    model TEXT NOT NULL,
+    decoding TEXT NOT NULL
 ) STRICT
 """
 
@@ -43,6 +45,7 @@ class Pair:
         systems: of the left and the right article.
         texts: the articles.
         model: base model and checkpoint.
+        decoding: how tokens were chosen.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Pair:
     systems: tuple[str, str]
     texts: tuple[str, str]
     model: str
+    decoding: str
 
 
 @dataclass(frozen=True)
@@ -93,22 +97,28 @@ class Votes:
         self.path = path.expanduser()
         self.lock = threading.Lock()
         if self.path.exists():
-            self.tallies()
+            self.rows("pair")
         elif not self.path.parent.is_dir():
             raise OnionError(f"--votes {path}: there is no folder {self.path.parent}; create it, or give another file.")
+        nearest = self.path if self.path.exists() else self.path.parent
+        if not os.access(nearest, os.W_OK):
+            raise OnionError(f"--votes {path}: {nearest} is not writable; give another file.")
 
     @contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for one transaction."""
+    def connection(self, mode: str) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction.
+
+        Args:
+            mode: ro for reading, rwc for writing and creating.
+        """
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
-            with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute(SCHEMA)
+            with closing(sqlite3.connect(address, uri=True, timeout=30)) as connection, connection:
+                connection.execute("PRAGMA synchronous = EXTRA")  # also the deletion of the journal
                 yield connection
         except sqlite3.Error as error:
-            raise OnionError(
-                f"--votes {self.path}: cannot be used ({reason(error)}); give a file of votes, or a new one."
-            ) from error
+            remedy = "free disk space" if "full" in str(error) else "give a file of votes, or a new one"
+            raise OnionError(f"--votes {self.path}: cannot be used ({reason(error)}); {remedy}.") from error
 
     def add(self, pair: Pair, choice: str) -> bool:
         """Store a vote.
@@ -125,15 +135,18 @@ class Votes:
         """
         if choice not in CHOICES:
             raise OnionError(f"{choice} is not one of {', '.join(CHOICES)}.")
-        row = (pair.id, time.time(), pair.headline, *pair.systems, *pair.texts, choice, pair.model)
-        with self.lock, self.connection() as connection:
+        row = (pair.id, time.time(), pair.headline, *pair.systems, *pair.texts, choice, pair.model, pair.decoding)
+        with self.lock, self.connection("rwc") as connection:
+            connection.execute(SCHEMA)
             fields = ", ".join("?" * len(row))
             return connection.execute(f"INSERT OR IGNORE INTO votes VALUES ({fields})", row).rowcount == 1
 
-    def tallies(self) -> list[Tally]:
-        """Count the votes on each pair of systems that has any, in either position."""
+    def tallies(self, model: str) -> list[Tally]:
+        """Count the votes on each pair of systems of a model that has any, in either position."""
         counts: dict[tuple[str, str], dict[str, int]] = {}
-        for left, right, choice in self.rows("left_system, right_system, choice"):
+        for left, right, choice, voted in self.rows("left_system, right_system, choice, model"):
+            if voted != model:
+                continue
             first, second = sorted((left, right))
             name = {"left": left, "right": right}.get(choice, choice)
             found = counts.setdefault((first, second), {first: 0, second: 0, "tie": 0, "neither": 0})
@@ -153,7 +166,7 @@ class Votes:
     def rows(self, columns: str) -> list[tuple[str, ...]]:
         if not self.path.exists():
             return []
-        with self.connection() as connection:
+        with self.connection("ro") as connection:
             return connection.execute(f"SELECT {columns} FROM votes ORDER BY rowid").fetchall()
 
 

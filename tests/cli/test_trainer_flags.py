@@ -242,6 +242,8 @@ NOT_EVALUATE = {
     ("limit_predict_batches", "1"),
     ("limit_predict_batches", "0"),
 }
+# With these a command would do nothing.
+IDLE = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 OBEYED_BY_ATTEND = {"accelerator", "precision", "logger", "enable_progress_bar"}
 
 
@@ -271,6 +273,7 @@ def sensible(command: str) -> list[list[str]]:
             for name, value in filter(None, column)
             if name not in skipped
             and not (command == "evaluate" and (name, value) in NOT_EVALUATE)
+            and (name, value) != (IDLE.get(command), "0")
             and (command != "attend" or name in OBEYED_BY_ATTEND)
         ]
         for column in columns
@@ -295,9 +298,10 @@ def test_other_commands_refuse_what_fit_refuses(other, command):
             continue
         if (name, value) == ("limit_val_batches", "0.01") and command not in ("fit", "validate"):
             continue
-        says = "has no effect" if command == "attend" and name not in OBEYED_BY_ATTEND else says
         status, printed = other(command, f"--trainer.{name}={value}")
-        if problem := wrong_refusal(status, printed, "" if command == "attend" else says):
+        if command == "attend" and name not in OBEYED_BY_ATTEND and says not in printed:
+            says = "has no effect"
+        if problem := wrong_refusal(status, printed, says):
             wrong[name, value] = problem
     assert not wrong
 
@@ -312,6 +316,11 @@ def test_attend_refuses_a_flag_of_the_trainer_that_it_would_ignore(other, name):
 @pytest.mark.parametrize(("name", "value"), sorted(NOT_EVALUATE))
 def test_evaluate_refuses_to_skip_batches(other, name, value):
     assert not wrong_refusal(*other("evaluate", f"--trainer.{name}={value}"), "evaluate needs all batches")
+
+
+@pytest.mark.parametrize("command", IDLE)
+def test_a_command_that_would_do_nothing_is_refused(other, command):
+    assert not wrong_refusal(*other(command, f"--trainer.{IDLE[command]}=0"), f"{command} would do nothing")
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

@@ -37,6 +37,7 @@ def test_only_the_page_and_its_api_are_answered(server):
     for path, code in (
         ("", 200),
         ("gradio_api/info", 200),
+        ("gradio_api/app_id", 200),  # how a page finds that the connection is back
         ("gradio_api/upload", 404),
         ("gradio_api/file=/etc/passwd", 404),
         ("gradio_api/deep_link", 404),
@@ -46,6 +47,9 @@ def test_only_the_page_and_its_api_are_answered(server):
         assert status(server.url + path) == code, path
     upload = urllib.request.Request(server.url + "gradio_api/upload", data=b"x", method="POST")
     assert status(upload) == 404
+    beside_the_queue = urllib.request.Request(server.url + "gradio_api/run/look", data=b'{"data": []}', method="POST")
+    beside_the_queue.add_header("content-type", "application/json")
+    assert status(beside_the_queue) == 404
     elsewhere = urllib.request.Request(server.url, headers={"Host": "example.com"})
     assert status(elsewhere) == 400
     headers = urllib.request.urlopen(server.url).headers
@@ -86,8 +90,7 @@ def test_a_signal_ends_the_server_and_the_answer_that_is_being_written(serve):
     server = serve()
     one = client(server)
     job = one.submit("Egg Wins", 1000, seed=1, api_name="/write")
-    while not job.outputs():
-        time.sleep(0.02)
+    next(draft for draft in job if draft[0])
     began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(20) == 128 + signal.SIGTERM
@@ -102,6 +105,10 @@ def test_a_signal_ends_the_server_and_the_answer_that_is_being_written(serve):
     [
         (["--port", "0"], "--port 0: must be from 1 to 65535."),
         (["--port", "99999"], "--port 99999: must be from 1 to 65535."),
+        (["--model.max_new_tokens", "2000"], "--model.max_new_tokens 2000: must be at most 1000 for the page."),
+        (["--model.candidates", "5"], "--model.candidates 5: must be at most 4 for the page."),
+        (["--model.adapter_strength", "1.8"], "--model.adapter_strength 1.8: must be at most 1.5 for the page."),
+        (["--trainer.logger", "true"], "--trainer.logger: has no effect, because serve runs on one device"),
         (["--max_queue", "0"], "--max_queue 0: must be at least 1."),
         (["--votes", "/nowhere/votes.sqlite"], "--votes /nowhere/votes.sqlite: there is no folder /nowhere"),
         (["--votes", ""], "--votes '': is empty"),

@@ -83,7 +83,7 @@ def check_decoding(command: str, model: Mapping[str, Any], typed: Collection[str
             f"--model.adapter_strength {strength:g}: is for predict and serve, and {command} uses the adapters as they"
             " are; omit it."
         )
-    if "model.top_p" in typed and model["temperature"] == 0:
+    if "model.top_p" in typed and model["temperature"] == 0 and command != "serve":  # the page has a slider for both
         raise UsageError(
             f"--model.top_p {model['top_p']:g}: has no effect with --model.temperature 0 (greedy); omit one of them."
         )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 from onion_lightning.errors import UsageError
@@ -24,8 +25,12 @@ MEANINGLESS = {
     "sync_batchnorm": "a Llama has no batch normalization; omit it",
     "use_distributed_sampler": "the data module assigns rows to ranks; omit it",
 }
-# Flags of the Trainer that a command obeys which runs without one.
-OBEYED = {"accelerator", "precision", "logger", "enable_progress_bar"}
+# Flags of the Trainer that the commands obey which run without one.
+OBEYED = {
+    "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
+    "serve": {"accelerator", "precision", "enable_progress_bar"},
+}
+LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
 def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[str], given: Collection[str]) -> None:
@@ -47,7 +52,7 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
     for name, why in MEANINGLESS.items():
         if trainer[name] and f"trainer.{name}" in given:
             raise UsageError(f"--trainer.{name} {trainer[name]}: is not supported: {why}.")
-    if trainer["val_check_interval"] == 0:
+    if trainer["val_check_interval"] in (0, timedelta(0)):
         raise UsageError(
             "--trainer.val_check_interval 0: must be above 0; to train without validation, give --trainer.limit_val_batches"
             " 0."
@@ -55,14 +60,24 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
     check_clipping(trainer)
     if command == "fit":
         check_trains(trainer)
-    elif command in ("validate", "test", "predict") and trainer["logger"] and "trainer.logger" in typed:
+    elif command in LIMITS:
+        check_without_fit(command, trainer, typed)
+
+
+def check_without_fit(command: str, trainer: Mapping[str, Any], typed: Collection[str]) -> None:
+    if trainer["logger"] and any(name.startswith("trainer.logger") for name in typed):
         raise UsageError(f"--trainer.logger: has no effect, because {command} logs nothing; omit the flag.")
+    if (value := trainer[LIMITS[command]]) == 0 and value is not None:
+        raise UsageError(
+            f"--trainer.{LIMITS[command]} {value:g}: {command} would do nothing; give more, or omit the flag."
+        )
 
 
 def check_trains(trainer: Mapping[str, Any]) -> None:
     for name in ("max_epochs", "max_steps", "max_time", "limit_train_batches"):
         value = trainer[name]
-        if value == 0 or (name == "max_time" and re.fullmatch(r"[0:]+", str(value))):
+        nothing = isinstance(value, dict) and not any(value.values())
+        if value in (0, timedelta(0)) or nothing or (name == "max_time" and re.fullmatch(r"[0:]+", str(value))):
             raise UsageError(f"--trainer.{name} {value}: fit would train nothing; give more, or use validate.")
 
 
@@ -84,7 +99,7 @@ def check_without_trainer(command: str, typed: Collection[str]) -> None:
     """
     for name in sorted(typed):
         section, _, flag = name.partition(".")
-        if section == "trainer" and flag.split(".")[0] not in OBEYED:
+        if section == "trainer" and flag.split(".")[0] not in OBEYED[command]:
             raise UsageError(
                 f"--{name}: has no effect, because {command} runs on one device without a Trainer; omit it."
             )

@@ -19,7 +19,7 @@ from onion_lightning.output_folder import writing
 
 __all__ = ["ArticleWriter"]
 
-KEPT = "what was written is kept; free disk space, then add --articles.resume true"
+KEPT = "what was written is kept; free disk space or make it writable, then add --articles.resume true"
 
 
 class ArticleWriter(BasePredictionWriter):
@@ -52,6 +52,7 @@ class ArticleWriter(BasePredictionWriter):
             return
         if self.path.is_dir():
             raise OnionError(f"--articles.path {self.path}: is a directory; give the path of a file.")
+        self.finished = False
         self.settings = fingerprint(trainer, pl_module, self.checkpoint)
         own = self.part(trainer.global_rank)
         with self.writing("give another path"):

@@ -49,13 +49,16 @@ class Api:
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
-        candidates: int = 1,
-        adapter_strength: float = 1.0,
+        candidates: int | None = None,
+        adapter_strength: float | None = None,
         seed: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> Iterator[list[str]]:
         """Write articles: yields the list of candidates as far as they are written."""
-        decoding = self.decoding(max_new_tokens, temperature, top_p, candidates, adapter_strength)
+        flags = self.model.decoding
+        candidates = flags.candidates if candidates is None else candidates
+        strength = flags.adapter_strength if adapter_strength is None else adapter_strength
+        decoding = self.decoding(max_new_tokens, temperature, top_p, candidates, strength)
         for texts, _ in self.desk.write(session_of(request), read_text(headline), decoding, self.seed(seed)):
             yield texts
 

@@ -12,7 +12,7 @@ import gradio as gr
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.decoding import Decoding
-from onion_lightning.serving.author import MOST_CANDIDATES, MOST_TOKENS
+from onion_lightning.serving.author import MOST_CANDIDATES, MOST_STRENGTH, MOST_TOKENS
 from onion_lightning.serving.desk import Desk
 from onion_lightning.surrogates import replace_surrogates
 
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # one request at a time, on whichever tab
 SHOWN_FLAGS = {
-    "--query ": "The phrase ",
-    "--key ": "The earlier phrase ",
+    "--query ": "the phrase ",
+    "--key ": "the earlier phrase ",
     "--model.": "",
-    "--votes ": "The file of votes ",
+    "--votes ": "the file of votes ",
 }
 
 
@@ -70,7 +70,14 @@ def make_settings(defaults: Decoding, seed: int) -> Settings:
             min_width=240,
             info="The same seed writes the same article",
         ),
-        slider(0, 1.5, defaults.adapter_strength, 0.05, "Irony dial", info="0 is the base model, 1 the fine-tuned one"),
+        slider(
+            0,
+            MOST_STRENGTH,
+            defaults.adapter_strength,
+            0.05,
+            "Irony dial",
+            info="0 is the base model, 1 the fine-tuned one",
+        ),
     )
 
 
@@ -114,6 +121,7 @@ def shown(function: Callable[..., Any]) -> Callable[..., Any]:
             text = str(error)
             for flag, words in SHOWN_FLAGS.items():
                 text = text.replace(flag, words)
+            text = text[:1].upper() + text[1:]
         else:
             log.exception("The page failed.")
             text = "Something went wrong on the server; its log has the details."

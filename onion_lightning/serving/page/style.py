@@ -6,7 +6,7 @@ import gradio as gr
 
 from onion_lightning.data.prompt import format_prompt
 
-__all__ = ["COPY", "CSS", "DOWNLOAD", "TAKE_SELECTION", "theme"]
+__all__ = ["COPY", "CSS", "DOWNLOAD", "LATER_COPY", "TAKE_SELECTION", "theme"]
 
 # System fonts: nothing is loaded from elsewhere. The default orange on white has too little contrast.
 CSS = """
@@ -25,6 +25,8 @@ COPY = """async (...texts) => {
   const text = texts.filter(Boolean).join('\\n\\n---\\n\\n');
   try { await navigator.clipboard.writeText(text); return 'Copied'; } catch (error) { return 'Could not copy'; }
 }"""
+
+LATER_COPY = "async () => { await new Promise(done => setTimeout(done, 1500)); return 'Copy'; }"
 
 DOWNLOAD = """(...texts) => {
   const text = texts.filter(Boolean).join('\\n\\n---\\n\\n') + '\\n';

@@ -1,7 +1,7 @@
 """The page: its tabs, and which function each button calls. The functions are those of `desk.py`."""
 
 import html
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -19,7 +19,7 @@ from onion_lightning.serving.page.inputs import (
     shown,
     with_request,
 )
-from onion_lightning.serving.page.style import COPY, DOWNLOAD, TAKE_SELECTION
+from onion_lightning.serving.page.style import COPY, DOWNLOAD, LATER_COPY, TAKE_SELECTION
 from onion_lightning.serving.votes import CHOICES
 
 __all__ = ["build_page"]
@@ -83,8 +83,13 @@ def write_tab(desk: Desk, settings: Settings) -> tuple[gr.Textbox, gr.Textbox, l
             stop = gr.Button("Stop", min_width=90, elem_id="stop")
     settings.dial.render()
     gr.Examples([[example] for example in EXAMPLES], [headline], label="For example", **PRIVATE)
+    shown_at_first = desk.author.model.decoding.candidates
     boxes = [
-        article_box("Article" if number == 1 else f"Article {number}", visible=number == 1, elem_id=f"article{number}")
+        article_box(
+            "Article" if number == 1 else f"Article {number}",
+            visible=number <= shown_at_first,
+            elem_id=f"article{number}",
+        )
         for number in range(1, MOST_CANDIDATES + 1)
     ]
     about = gr.HTML(elem_id="about")
@@ -104,15 +109,24 @@ def write_tab(desk: Desk, settings: Settings) -> tuple[gr.Textbox, gr.Textbox, l
     anew = advanced.then(with_request(write), inputs, outputs, **more)
     stopped = stop.click(None, None, None, cancels=[begun, anew], **PRIVATE)
     settings.candidates.change(
-        lambda count: [gr.update(visible=number < count) for number in range(MOST_CANDIDATES)],
+        lambda count: [
+            gr.update(visible=True) if n < count else gr.update(visible=False, value="") for n in range(MOST_CANDIDATES)
+        ],
         settings.candidates,
         boxes,
         show_progress="hidden",
         **FAST,
     )
-    copy.click(None, boxes, copy, js=COPY, **PRIVATE)
+    copied = copy.click(None, boxes, copy, js=COPY, **PRIVATE)
+    copied.then(None, None, copy, js=LATER_COPY, **PRIVATE)
     download.click(None, boxes, None, js=DOWNLOAD, **PRIVATE)
     return headline, boxes[0], [begun, anew, stopped]
+
+
+def one_candidate(values: Sequence[Any]) -> list[Any]:
+    """Return the settings of all tabs, without the seed, for one article."""
+    length, temperature, top_p, _, dial, _ = values
+    return [length, temperature, top_p, 1, dial]
 
 
 def compare_tab(desk: Desk, settings: Settings) -> None:
@@ -126,7 +140,7 @@ def compare_tab(desk: Desk, settings: Settings) -> None:
 
     @shown
     def compare(headline: Any, *values: Any, request: gr.Request) -> Iterator[list[str]]:
-        decoding, seed = read_settings(desk, *values[:-1]), read_seed(values[-1])
+        decoding, seed = read_settings(desk, *one_candidate(values)), read_seed(values[-1])
         for texts in desk.compare(str(request.session_hash), read_text(headline), decoding, seed):
             yield [texts.get(system, "") for system in systems]
 
@@ -158,7 +172,7 @@ def blind_tab(desk: Desk, settings: Settings, page: gr.Blocks) -> None:
     def write_two(headline: Any, *values: Any, request: gr.Request) -> Iterator[list[Any]]:
         closed = [gr.update(interactive=False)] * len(CHOICES)
         for first, second, found in desk.pair(
-            str(request.session_hash), read_text(headline), read_settings(desk, *values[:-1])
+            str(request.session_hash), read_text(headline), read_settings(desk, *one_candidate(values))
         ):
             yield [first, second, "", found, *([gr.update(interactive=True)] * len(CHOICES) if found else closed)]
 
@@ -173,7 +187,7 @@ def blind_tab(desk: Desk, settings: Settings, page: gr.Blocks) -> None:
     stop.click(None, None, None, cancels=[begun], **PRIVATE)
     for choice, button in buttons.items():
         button.click(cast_vote(vote, choice), pair, [answer, tally, *buttons.values()], **FAST)
-    page.load(lambda: show_tallies(desk), None, tally, **FAST)
+    page.load(shown(lambda: show_tallies(desk)), None, tally, **FAST)
 
 
 def cast_vote(vote: Callable[..., Any], choice: str) -> Callable[..., Any]:
@@ -199,10 +213,10 @@ def look_tab(desk: Desk, written: tuple[gr.Textbox, gr.Textbox, list[Any]]) -> N
     with gr.Row():
         with gr.Column(min_width=280):
             query = gr.Textbox(label="Phrase", max_lines=1, elem_id="look_query")
-            take_query = gr.Button("Take the selection as the phrase", elem_id="take_query")
+            take_query = gr.Button("Use the selection as the phrase", elem_id="take_query")
         with gr.Column(min_width=280):
             key = gr.Textbox(label="Earlier phrase", placeholder="the headline", max_lines=1, elem_id="look_key")
-            take_key = gr.Button("Take the selection as the earlier phrase", elem_id="take_key")
+            take_key = gr.Button("Use the selection as the earlier phrase", elem_id="take_key")
     go = gr.Button("Look inside", variant="primary", elem_id="look")
     frame = gr.HTML(elem_id="frame")
 

@@ -1,6 +1,7 @@
 """The page's functions through gradio's API, on a server in a process of its own."""
 
 import json
+import shutil
 import threading
 import time
 
@@ -20,7 +21,7 @@ def client(server):
     return Client(server.url, verbose=False)
 
 
-def test_the_functions_by_name_and_a_kill_loses_no_vote(serve, flags, tmp_path, capsys):
+def test_the_functions_by_name_and_a_kill_loses_no_vote(serve, trained, flags, tmp_path, capsys):
     server = serve()
     one = client(server)
     job = one.submit("Egg Wins", seed=3, api_name="/write")
@@ -29,6 +30,20 @@ def test_the_functions_by_name_and_a_kill_loses_no_vote(serve, flags, tmp_path, 
     assert len(drafts[-1][0]) > 20
     assert one.predict("Egg Wins", seed=3, api_name="/write") == drafts[-1]
     assert one.predict("Egg Wins", seed=4, api_name="/write") != drafts[-1]
+    written = tmp_path / "articles" / "articles.jsonl"
+    line = [
+        "predict",
+        *trained,
+        "--data.headlines",
+        "Egg Wins",
+        "--seed_everything",
+        "3",
+        "--articles.path",
+        str(written),
+    ]
+    assert main([*line, "--trainer.devices", "1", "--progress", "none"]) == 0
+    assert json.loads(written.read_text())["article"] == drafts[-1][0]
+    shutil.rmtree(written.parent)
     several = one.predict("Egg Wins", candidates=3, seed=3, api_name="/write")
     assert len(set(several)) == 3
     compared = one.predict("Egg Wins", seed=3, api_name="/compare")
@@ -88,8 +103,7 @@ def test_beyond_the_queue_a_request_is_refused_and_the_others_are_answered(serve
 def test_a_client_that_leaves_frees_the_model(server):
     gone, other = client(server), client(server)
     job = gone.submit("Egg Wins", 400, seed=1, api_name="/write")
-    while not job.outputs():
-        time.sleep(0.02)
+    next(draft for draft in job if draft[0])
     began = time.monotonic()
     job.cancel()
     other.predict("Egg Wins", 1, seed=1, api_name="/write")

@@ -106,6 +106,7 @@ def test_write_stop_compare_vote_reload_and_look_inside(serve, tmp_path):
         stopped = page.value("article1")
         time.sleep(0.7)
         assert page.value("article1") == stopped
+        assert "tokens, " not in page.text("about")  # it did not end by itself
 
         # text is never markup
         page.write(EVIL)
@@ -147,17 +148,17 @@ def test_write_stop_compare_vote_reload_and_look_inside(serve, tmp_path):
         page.tab("Look inside")
         page.until(lambda: page.value("look_headline") == "Egg Wins Again")
         article = page.value("look_text")
-        assert article == first or len(article) > 20
+        assert article
         phrase = article.split()[-1]
         page.select("look_text", phrase)
-        page.press("Take the selection as the phrase")
+        page.press("Use the selection as the phrase")
         page.until(lambda: page.value("look_query").split("#")[0] == phrase)
         # the occurrence that is selected is taken, although the headline contains the word, too
         for box, text in (("look_headline", "Egg Wins"), ("look_text", "The Egg said that an Egg had won.")):
             page.box(box).clear()
             page.box(box).send_keys(text)
         page.select("look_text", "an Egg", 3)
-        page.press("Take the selection as the phrase")
+        page.press("Use the selection as the phrase")
         page.until(lambda: page.value("look_query") == "Egg#3")
         page.press("Look inside")
         frame = page.until(lambda: browser.find_elements(By.CSS_SELECTOR, "#frame iframe"))[0]
@@ -169,7 +170,7 @@ def test_write_stop_compare_vote_reload_and_look_inside(serve, tmp_path):
         page.clean()
 
 
-def test_everything_can_be_reached_by_keyboard(server):
+def test_an_article_is_written_by_keyboard_and_the_focus_is_visible(server):
     with chromium() as browser:
         page = Page(browser, server.url)
         page.headline().click()
