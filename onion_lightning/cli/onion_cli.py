@@ -126,7 +126,7 @@ class OnionCLI(LightningCLI):
         check_options(command, vars(self.options), given)
         check_trainer(command, vars(self.options.trainer), self.typed, given)
         if command in SESSION_COMMANDS:
-            check_without_trainer(command, self.typed)
+            check_without_trainer(command, vars(self.options.trainer), self.typed)
         check_decoding(command, self.options.model, self.typed)
         self.wandb_id = apply_checkpoint(command, self.options, self.typed, configured, self.folder)
 

@@ -91,7 +91,7 @@ def check_clipping(trainer: Mapping[str, Any]) -> None:
         )
 
 
-def check_without_trainer(command: str, typed: Collection[str]) -> None:
+def check_without_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[str]) -> None:
     """Check the Trainer's flags of a command that runs without one. Those of a YAML file may have been written for others.
 
     Raises:
@@ -99,6 +99,8 @@ def check_without_trainer(command: str, typed: Collection[str]) -> None:
     """
     for name in sorted(typed):
         section, _, flag = name.partition(".")
+        if flag == "logger" and not trainer["logger"]:
+            continue
         if section == "trainer" and flag.split(".")[0] not in OBEYED[command]:
             raise UsageError(
                 f"--{name}: has no effect, because {command} runs on one device without a Trainer; omit it."

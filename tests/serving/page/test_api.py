@@ -62,7 +62,7 @@ def test_the_functions_by_name_and_a_kill_loses_no_vote(serve, trained, flags, t
         ((" ",), "The headline is empty"),
         (("egg " * 100,), "shorten it to 300"),
         (("Egg", 5000), "At most 1000 tokens"),
-        (("Egg", 10, -1), "temperature -1.0: must be 0"),
+        (("Egg", 10, -1), "Temperature -1.0: must be 0"),
     ):
         with pytest.raises(AppError, match=says):
             one.predict(*words, api_name="/write")
