@@ -180,7 +180,8 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
             encoding=more.get("PYTHONIOENCODING", "utf-8"),
             timeout=240,
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | more,
+            # W&B of this process would serve the other one, too
+            env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | {"OMP_NUM_THREADS": "1"} | more,
             check=False,
         )
 

@@ -8,7 +8,6 @@ import subprocess
 import datasets
 import pytest
 
-from onion_lightning.cli.main import main
 from tests.conftest import records
 
 pytestmark = pytest.mark.fault
@@ -129,9 +128,12 @@ def test_the_cache_of_the_corpus(refused, disk, tmp_path, monkeypatch):
     assert f"HF_DATASETS_CACHE {cache}: has no space left for the tokenized corpus" in refused("fit", *FEW)
 
 
-def test_wandb_does_not_stop_a_run(flags, disk, tmp_path):
+def test_wandb_does_not_stop_a_run(flags, shell, disk, tmp_path):
     folder = disk(tmp_path / "wandb", "64k")
     fill(folder)
     logger = {"class_path": "WandbLogger", "init_args": {"save_dir": str(folder), "offline": True}}
-    assert main(flags("fit", *FEW, "--trainer.max_steps", "2", "--trainer.logger", json.dumps(logger))) == 0
+    done = shell(flags("fit", *FEW, "--trainer.max_steps", "2", "--trainer.logger", json.dumps(logger)))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Done: step 2" in done.stderr
     assert (tmp_path / "run" / "last.ckpt").exists()

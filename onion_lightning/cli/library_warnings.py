@@ -41,6 +41,7 @@ def silence_libraries() -> None:
     logging.getLogger("onion_lightning").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.raiseExceptions = False  # W&B's log file may be on a full disk: a traceback for each line, otherwise
     # It logs tracebacks when W&B's own process dies; wandb_logger.py reports that in one line.
     logging.getLogger("wandb.sdk.lib.asyncio_manager").setLevel(logging.CRITICAL)
     for message in SILENCED:
