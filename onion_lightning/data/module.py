@@ -106,6 +106,8 @@ class OnionDataModule(pl.LightningDataModule):
         if stage == "predict":
             streamed = self.read_stream_once()
             self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context, streamed)
+            assert self.trainer is not None
+            check_fraction(self.trainer, "limit_predict_batches", len(self.held_out_sampler([0] * len(self.rows))))
             return
         self.encoded, self.texts, self.report = self.encode()
         for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
@@ -155,8 +157,9 @@ class OnionDataModule(pl.LightningDataModule):
         )
 
     def check_held_out(self, split: str) -> None:
+        """Check the fraction of a held-out split that this command reads; `evaluate` has limits of its own."""
         flag = {"validation": "limit_val_batches", "test": "limit_test_batches"}.get(split)
-        if flag is not None and self.trainer is not None:
+        if flag is not None and self.trainer is not None and not self.trainer.predicting:
             check_fraction(self.trainer, flag, len(self.held_out_sampler(column_values(self.encoded[split], "length"))))
 
     def skip_validation(self) -> None:

@@ -101,12 +101,10 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
     from onion_lightning.serving.page.style import CSS, theme
 
     local = is_loopback(host) and not share
-    hosts = (
-        [host, "127.0.0.1", "localhost"] if local else ["*"]
-    )  # another name would let a page elsewhere reach this one
-    page.queue(
-        max_size=max_queue, default_concurrency_limit=None, api_open=False
-    )  # no function is called beside the queue
+    # Under another host name, a page elsewhere could reach this one.
+    hosts = [host, "127.0.0.1", "localhost"] if local else ["*"]
+    # No function may be called beside the queue.
+    page.queue(max_size=max_queue, default_concurrency_limit=None, api_open=False)
     try:
         _, url, shared = page.launch(
             server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True, inbrowser=False,

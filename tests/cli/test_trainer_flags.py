@@ -323,6 +323,18 @@ def test_a_command_that_would_do_nothing_is_refused(other, command):
     assert not wrong_refusal(*other(command, f"--trainer.{IDLE[command]}=0"), f"{command} would do nothing")
 
 
+@pytest.mark.parametrize("command", IDLE)
+def test_a_fraction_below_one_batch_is_refused_before_weights_load(other, caplog, command):
+    caplog.clear()
+    assert not wrong_refusal(*other(command, f"--trainer.{IDLE[command]}=0.01"), "is less than one batch (there are")
+    assert not any("Loaded" in record.message for record in caplog.records)
+
+
+def test_a_fraction_that_evaluate_does_not_read_does_not_concern_it(other):
+    status, printed = other("evaluate", "--trainer.limit_test_batches=0.01")
+    assert status == 0, printed
+
+
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_logger_is_refused_where_nothing_is_logged(other, command):
     assert not wrong_refusal(*other(command, "--trainer.logger=true"), f"because {command} logs nothing")

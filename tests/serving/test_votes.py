@@ -135,7 +135,7 @@ def test_an_export_without_a_decision_writes_nothing(votes, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["votes.sqlite"]
 
 
-def test_a_vote_is_on_the_disk_when_it_is_acknowledged(votes, tmp_path):
+def test_an_acknowledged_vote_is_seen_by_another_program_and_leaves_no_journal(votes, tmp_path):
     votes.add(pair(1), "left")
     with sqlite3.connect(f"file:{tmp_path / 'votes.sqlite'}?mode=ro", uri=True) as other:
         assert other.execute("SELECT pair, choice, headline FROM votes").fetchall() == [("id1", "left", "Egg 1 Wins")]

@@ -67,7 +67,7 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
 def check_without_fit(command: str, trainer: Mapping[str, Any], typed: Collection[str]) -> None:
     if trainer["logger"] and any(name.startswith("trainer.logger") for name in typed):
         raise UsageError(f"--trainer.logger: has no effect, because {command} logs nothing; omit the flag.")
-    if (value := trainer[LIMITS[command]]) == 0 and value is not None:
+    if (value := trainer[LIMITS[command]]) == 0:
         raise UsageError(
             f"--trainer.{LIMITS[command]} {value:g}: {command} would do nothing; give more, or omit the flag."
         )

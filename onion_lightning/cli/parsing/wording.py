@@ -252,12 +252,6 @@ def explain_trainer(error: Exception, settings: Mapping[str, Any]) -> OnionError
         return OnionError(
             f"--trainer.max_epochs {asked}: the checkpoint has already trained {done} epochs; give a larger number."
         )
-    if found := re.search(r"requested to check (\S+) of the `(\w+)_dataloader` but \S+ \* (\d+) < 1", text):
-        fraction, stage, batches = found.groups()
-        return OnionError(
-            f"--trainer.limit_{stage}_batches {fraction}: is less than one batch (there are {batches}); give a larger"
-            " fraction, or a number of batches such as 1."
-        )
     words = re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", text.replace("Timer(duration", "max_time"))
     name = next((word for word in words if word in settings), None)
     if name is None:

@@ -65,8 +65,12 @@ def build_page(desk: Desk) -> gr.Blocks:
     return page
 
 
-def headline_box() -> gr.Textbox:
-    return gr.Textbox(label="Headline", placeholder=EXAMPLES[0], max_lines=1, scale=4, min_width=280)
+def request_row(name: str, **more: Any) -> tuple[gr.Textbox, gr.Button, gr.Button]:
+    """Return the headline, the button that starts, named by what it does, and the one that stops."""
+    with gr.Row():
+        headline = gr.Textbox(label="Headline", placeholder=EXAMPLES[0], max_lines=1, scale=4, min_width=280)
+        with gr.Row(scale=1):
+            return headline, gr.Button(name, variant="primary", min_width=90, **more), gr.Button("Stop", min_width=90)
 
 
 def article_box(label: str, **more: Any) -> gr.Textbox:
@@ -76,11 +80,7 @@ def article_box(label: str, **more: Any) -> gr.Textbox:
 
 def write_tab(desk: Desk, settings: Settings) -> tuple[gr.Textbox, gr.Textbox, list[Any]]:
     """Return the headline, the first article, and the events after which they are complete."""
-    with gr.Row():
-        headline = headline_box()
-        with gr.Row(scale=1):
-            go = gr.Button("Write", variant="primary", min_width=90, elem_id="write")
-            stop = gr.Button("Stop", min_width=90, elem_id="stop")
+    headline, go, stop = request_row("Write", elem_id="write")
     settings.dial.render()
     gr.Examples([[example] for example in EXAMPLES], [headline], label="For example", **PRIVATE)
     shown_at_first = desk.author.model.decoding.candidates
@@ -131,10 +131,7 @@ def one_candidate(values: Sequence[Any]) -> list[Any]:
 
 def compare_tab(desk: Desk, settings: Settings) -> None:
     systems = desk.author.systems
-    with gr.Row():
-        headline = headline_box()
-        with gr.Row(scale=1):
-            go, stop = gr.Button("Compare", variant="primary", min_width=90), gr.Button("Stop", min_width=90)
+    headline, go, stop = request_row("Compare")
     with gr.Row():
         boxes = [article_box(NAMES[system], elem_id=f"compare_{system}") for system in systems]
 
@@ -153,10 +150,7 @@ def blind_tab(desk: Desk, settings: Settings, page: gr.Blocks) -> None:
     gr.Markdown(
         "A blind test: two systems write about one headline. Vote for the funnier article, and see who wrote it."
     )
-    with gr.Row():
-        headline = headline_box()
-        with gr.Row(scale=1):
-            go, stop = gr.Button("Write", variant="primary", min_width=90), gr.Button("Stop", min_width=90)
+    headline, go, stop = request_row("Write")
     with gr.Row():
         left, right = article_box("Left", elem_id="left"), article_box("Right", elem_id="right")
     with gr.Row():
@@ -205,7 +199,7 @@ def show_tallies(desk: Desk) -> str:
 def look_tab(desk: Desk, written: tuple[gr.Textbox, gr.Textbox, list[Any]]) -> None:
     source_headline, source_article, events = written
     gr.Markdown(
-        "Which earlier words does a phrase attend to? Select a phrase in the article, take it, and look inside. Without an"
+        "Which earlier words does a phrase attend to? Select a phrase in the article, use it, and look inside. Without an"
         " earlier phrase, its attention to the headline is shown."
     )
     headline = gr.Textbox(label="Headline of the article", max_lines=1, elem_id="look_headline")

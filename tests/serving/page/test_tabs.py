@@ -115,8 +115,15 @@ def test_write_stop_compare_vote_reload_and_look_inside(serve, tmp_path):
         page.until(lambda: "The headline is empty" in browser.find_element(By.TAG_NAME, "body").text)
         assert not browser.find_elements(By.CSS_SELECTOR, "img[src*=elsewhere]")
         page.write("Egg Wins")
-        page.press("Copy")
+        browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
         page.press("Download")
+        page.until((tmp_path / "article.txt").exists)
+        assert (tmp_path / "article.txt").read_text(encoding="utf-8").strip() == page.value("article1").strip()
+        # the clipboard of the system, which a headless browser lacks, is stood in for
+        browser.execute_script("navigator.clipboard.writeText = async text => { window.copied = text; }")
+        page.press("Copy")
+        page.until(lambda: browser.execute_script("return window.copied") == page.value("article1"))
+        page.until(lambda: browser.find_elements(By.XPATH, "//button[normalize-space(.)='Copied']"))
 
         page.tab("Compare")
         page.type(EVIL)
