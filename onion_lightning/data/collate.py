@@ -1,4 +1,4 @@
-"""Collates micro-batches: training examples as padded tensors, and headlines to write articles for."""
+"""Collates micro-batches: training examples one after another, without padding, and headlines to write articles for."""
 
 from typing import TypedDict
 
@@ -14,18 +14,19 @@ __all__ = ["Batch", "ExampleBatches", "HeadlineBatch", "HeadlineBatches", "colla
 class Batch(TypedDict):
     """A micro-batch.
 
-    No mask is needed: rows are padded on the right, and a token attends to earlier ones only. What is computed here would
-    make the host wait for the GPU if it were computed there.
+    What is computed here would make the host wait for the GPU if it were computed there.
 
     Attributes:
-        input_ids: (rows, longest row), padded on the right with id 0.
+        input_ids: token ids of all rows, one row after another, without padding; (tokens of the micro-batch,).
+        row_lengths: number of tokens of each row.
         targets: ids of the supervised tokens, (supervised,).
-        predictors: position that predicts each of them, in the flattened `input_ids`; (supervised,).
+        predictors: position in `input_ids` that predicts each of them, (supervised,).
         supervised: number of supervised tokens in the whole global batch, see `MicroBatch`.
         tokens: number of tokens in the whole global batch.
     """
 
     input_ids: torch.Tensor
+    row_lengths: list[int]
     targets: torch.Tensor
     predictors: torch.Tensor
     supervised: int
@@ -63,23 +64,23 @@ class HeadlineBatches(Dataset[HeadlineBatch]):
 
 
 def collate(rows: list[list[int]], prompt_lengths: list[int], batch: MicroBatch) -> Batch:
-    """Pad rows on the right with id 0. What is supervised follows from each row's length, never from the padding id.
+    """Concatenate rows. What is supervised follows from their lengths.
 
     Args:
         rows: token ids of each row.
         prompt_lengths: number of tokens at the start of each row that are excluded from the loss; at least 1.
         batch: the micro-batch that the rows belong to.
     """
-    width = max(map(len, rows), default=0)
-    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    ids: list[int] = []
     targets: list[int] = []
     predictors: list[int] = []
-    for i, (row, prompt_length) in enumerate(zip(rows, prompt_lengths, strict=True)):
-        ids[i, : len(row)] = torch.tensor(row)
+    for row, prompt_length in zip(rows, prompt_lengths, strict=True):
         targets += row[prompt_length:]
-        predictors += range(i * width + prompt_length - 1, i * width + len(row) - 1)
+        predictors += range(len(ids) + prompt_length - 1, len(ids) + len(row) - 1)
+        ids += row
     return Batch(
-        input_ids=ids,
+        input_ids=torch.tensor(ids, dtype=torch.long),
+        row_lengths=[len(row) for row in rows],
         targets=torch.tensor(targets, dtype=torch.long),
         predictors=torch.tensor(predictors, dtype=torch.long),
         supervised=batch.supervised,

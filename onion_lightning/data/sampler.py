@@ -1,10 +1,11 @@
 """Samplers that group rows into global batches and micro-batches, and distribute the micro-batches over the ranks.
 
-Global batches depend only on the seed and the epoch. Each is split as evenly as possible into `accumulate * world_size`
-micro-batches of rows of similar length. The optimizer therefore sees the same rows at each step on any number of devices,
-and a run can resume after any number of global batches on a different number of devices.
+Global batches depend only on the seed and the epoch. Each is split into `accumulate * world_size` micro-batches of about the
+same number of tokens. The optimizer therefore sees the same rows at each step on any number of devices, and a run can resume
+after any number of global batches on a different number of devices.
 """
 
+import heapq
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -60,6 +61,7 @@ class GlobalBatchSampler(Sampler[MicroBatch]):
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.supervised = np.asarray(supervised)
+        self.micro_batch_size = micro_batch_size
         self.global_batch_size = global_batch_size
         self.accumulate = accumulation(global_batch_size, micro_batch_size, world_size)
         self.world_size = world_size
@@ -88,25 +90,65 @@ class GlobalBatchSampler(Sampler[MicroBatch]):
     def __iter__(self) -> Iterator[MicroBatch]:
         epoch, done = self.resume_at
         start = done if epoch == self.epoch else 0
-        for step, batch in enumerate(self.global_batches(self.epoch)[start:], start):
-            by_length = batch[np.lexsort((batch, self.lengths[batch]))]
-            parts = np.array_split(by_length, self.accumulate * self.world_size)
-            for turn in range(self.accumulate):
-                part = turn * self.world_size + self.rank
+        loads = np.zeros(self.world_size, dtype=np.int64)  # tokens of each rank in this epoch
+        for step, batch in enumerate(self.global_batches(self.epoch)):
+            rows_of_ranks = self.distribute(batch, loads)
+            for turn, rows in enumerate(rows_of_ranks[self.rank] if step >= start else []):
                 yield MicroBatch(
-                    rows=tuple(parts[part].tolist()),
+                    rows=rows,
                     supervised=int(self.supervised[batch].sum()),
                     tokens=int(self.lengths[batch].sum()),
-                    number=step * len(parts) + part,
+                    number=(step * self.accumulate + turn) * self.world_size + self.rank,
                 )
+
+    def distribute(self, batch: np.ndarray, loads: np.ndarray) -> list[list[tuple[int, ...]]]:
+        """Return the micro-batches of each rank for a global batch.
+
+        Of the micro-batches that are computed at the same time, the longest goes to the rank with the fewest tokens so far.
+
+        Args:
+            batch: indices of rows.
+            loads: tokens of each rank so far, (ranks,); increased by those of this batch.
+        """
+        parts = split_evenly(batch, self.lengths, self.accumulate * self.world_size, self.micro_batch_size)
+        ranks: list[list[tuple[int, ...]]] = [[] for _ in range(self.world_size)]
+        for at in range(0, len(parts), self.world_size):
+            for part, rank in zip(parts[at : at + self.world_size], np.argsort(loads, kind="stable"), strict=True):
+                ranks[rank].append(tuple(part))
+                loads[rank] += sum(self.lengths[row] for row in part)
+        return ranks
+
+
+def split_evenly(batch: np.ndarray, lengths: np.ndarray, count: int, most: int) -> list[list[int]]:
+    """Split rows into parts of about the same number of tokens: each row, longest first, goes to the shortest part.
+
+    Args:
+        batch: indices of rows.
+        lengths: number of tokens of every row.
+        count: number of parts; some are empty if there are fewer rows.
+        most: maximum number of rows in a part.
+
+    Returns:
+        Indices of rows, in parts of decreasing number of tokens.
+    """
+    parts: list[list[int]] = [[] for _ in range(count)]
+    open_parts = [(0, at) for at in range(count)]  # tokens and index of the parts that have room; a heap
+    tokens = [0] * count
+    for row in batch[np.lexsort((batch, -lengths[batch]))].tolist():
+        _, at = heapq.heappop(open_parts)
+        parts[at].append(row)
+        tokens[at] += int(lengths[row])
+        if len(parts[at]) < most:
+            heapq.heappush(open_parts, (tokens[at], at))
+    return [parts[at] for at in sorted(range(count), key=lambda at: -tokens[at])]
 
 
 class HeldOutSampler(Sampler[MicroBatch]):
     """Yields one rank's batches of held-out rows or of headlines.
 
     Batches are formed over all rows, from rows of similar length, before they are distributed, so they are the same on any
-    number of ranks: a row's loss depends on the padding of its batch. All ranks get the same number of batches; the last
-    ones may be empty.
+    number of ranks: rounding depends on the other rows of a batch. All ranks get the same number of batches; the last ones
+    may be empty.
 
     Args:
         lengths: number of tokens of each row, shape (rows,).

@@ -3,27 +3,23 @@
 Only safetensors files are read: no pickle is opened and no remote code is run.
 """
 
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AttentionInterface, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Heartbeat, format_seconds, log_line
 from onion_lightning.model.frozen_linear import freeze_quantized_layers
 from onion_lightning.pretrained.locate import LOAD_ERRORS, locate, unavailable
-from onion_lightning.private_api import attention_implementation, cpu_has_bfloat16
+from onion_lightning.private_api import cpu_has_bfloat16
 
-__all__ = ["LoadIn", "best_precision", "causal_attention", "compute_dtype", "has_bfloat16", "load_model"]
+__all__ = ["LoadIn", "best_precision", "compute_dtype", "has_bfloat16", "load_model"]
 
 LoadIn = Literal["int8", "nf4", "none"]
-CAUSAL = "onion_causal"
 COMPUTE_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "32-true": torch.float32}
 
 
@@ -144,29 +140,3 @@ def freeze(model: PreTrainedModel, dtype: torch.dtype) -> None:
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     freeze_quantized_layers(model, dtype)
-
-
-@contextlib.contextmanager
-def causal_attention(model: PreTrainedModel, length: int) -> Iterator[None]:
-    """Let tokens attend to all earlier positions, without a mask.
-
-    This is right for rows that are not padded, or padded on the right. transformers would read the values of a mask on
-    every call, for which the host waits for the GPU, and torch's fastest kernels accept no mask. A model whose layers see
-    only a window that is shorter than the rows keeps its own masks, and so does one that does not use torch's kernels.
-
-    Args:
-        model: a causal language model, or one without its output layer.
-        length: of the rows in tokens.
-    """
-    default = attention_implementation(model)
-    config = model.config.get_text_config()
-    windows = [getattr(config, name, None) or length for name in ("sliding_window", "attention_chunk_size")]
-    if default != "sdpa" or min(windows) < length:
-        yield
-        return
-    AttentionInterface.register(CAUSAL, sdpa_attention_forward)  # no mask is built for names without a mask function
-    model.set_attn_implementation(CAUSAL)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(default)

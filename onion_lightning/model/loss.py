@@ -1,6 +1,7 @@
 """Computes the cross-entropy over supervised tokens: summed over a micro-batch, averaged over a held-out split."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,24 +9,70 @@ from lightning.pytorch.strategies import Strategy
 
 __all__ = ["HeldOutLoss", "supervised_loss", "zero_loss"]
 
+CHUNK = 256  # tokens whose logits exist at a time
+SCALE = 1024.0  # of probabilities in a product
+
 
 def supervised_loss(
-    hidden: torch.Tensor,
-    head: Callable[[torch.Tensor], torch.Tensor],
-    predictors: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: torch.Tensor, head: torch.nn.Module, predictors: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     """Sum -log p over the supervised tokens of a micro-batch, in nats.
 
     Args:
-        hidden: last hidden states, (rows, length, hidden size).
-        head: maps hidden states (tokens, hidden size) to logits (tokens, vocabulary).
-        predictors: position that predicts each supervised token, in the flattened rows; (supervised,).
+        hidden: last hidden states, (tokens, hidden size).
+        head: maps hidden states to logits (tokens, vocabulary).
+        predictors: position that predicts each supervised token, (supervised,).
         targets: ids of the supervised tokens, (supervised,).
     """
-    # The logits are by far the largest tensor: compute them at supervised positions only.
-    logits = head(hidden.flatten(0, 1).index_select(0, predictors))  # (supervised, vocabulary)
-    return F.cross_entropy(logits.float(), targets, reduction="sum")
+    hidden = hidden.index_select(0, predictors)  # the logits are by far the largest tensor: no others are computed
+    if isinstance(head, torch.nn.Linear) and not any(p.requires_grad for p in head.parameters()):
+        loss: torch.Tensor = FrozenHeadLoss.apply(hidden, head, targets)
+        return loss
+    return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+
+
+class FrozenHeadLoss(torch.autograd.Function):
+    """The cross-entropy after a frozen output layer, summed over tokens.
+
+    The gradient of the hidden states is computed in the forward pass, a few tokens at a time: the logits of all tokens never
+    exist together.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor) -> torch.Tensor:
+        loss = torch.zeros((), device=hidden.device)
+        gradients = []
+        for states, expected in zip(hidden.split(CHUNK), targets[:, None].split(CHUNK), strict=True):
+            logits = head(states).float()  # (chunk, vocabulary)
+            total = logits.logsumexp(1, keepdim=True)
+            loss += (total - logits.gather(1, expected)).sum()
+            if ctx.needs_input_grad[0]:
+                gradients.append(hidden_gradient(logits, total, expected, head.weight))
+        ctx.dtype = hidden.dtype
+        ctx.save_for_backward(*gradients)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        [gradient] = gradients
+        return (torch.cat(ctx.saved_tensors) * gradient).to(ctx.dtype), None, None
+
+
+def hidden_gradient(
+    logits: torch.Tensor, total: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Return the gradient of the summed cross-entropy with respect to the hidden states, float32, (tokens, hidden size).
+
+    Args:
+        logits: float32, (tokens, vocabulary); overwritten.
+        total: log of the sum of their exponentials, (tokens, 1).
+        targets: token ids, (tokens, 1).
+        weight: of the output layer, (vocabulary, hidden size).
+    """
+    probabilities = logits.sub_(total).exp_()
+    probabilities.scatter_add_(1, targets, torch.full_like(total, -1.0))
+    # Most probabilities are too small for fp16. A power of two changes no other digit.
+    return (probabilities.mul_(SCALE).to(weight.dtype) @ weight).float() / SCALE
 
 
 def zero_loss(parameters: Iterable[torch.nn.Parameter], device: torch.device) -> torch.Tensor:

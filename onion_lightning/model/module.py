@@ -24,7 +24,7 @@ from onion_lightning.model.adapters import (
     trainable_names,
 )
 from onion_lightning.model.articles.record import Article, ArticleBatch, article_batch
-from onion_lightning.model.base_model import LoadIn, best_precision, causal_attention, compute_dtype, load_model
+from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, load_model
 from onion_lightning.model.decoding import Decoding, write_articles
 from onion_lightning.model.loss import HeldOutLoss, supervised_loss, zero_loss
 from onion_lightning.model.optimizer_step import (
@@ -39,6 +39,7 @@ from onion_lightning.model.optimizer_step import (
     sum_over_ranks,
     total_steps,
 )
+from onion_lightning.model.packed_rows import pack_rows, packed_hidden_states
 from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weights
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer, uncount_optimizer_step
@@ -158,6 +159,7 @@ class OnionModule(pl.LightningModule):
         if self.gradient_checkpointing:
             base.enable_input_require_grads()  # the base is frozen: otherwise no gradient would reach the adapters
             base.activation_checkpointing_enable({"use_reentrant": False})
+        pack_rows(base)
         self.train()
 
     def cpu(self) -> "OnionModule":
@@ -172,15 +174,15 @@ class OnionModule(pl.LightningModule):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), padded on the right."""
-        with causal_attention(self.language_model, input_ids.shape[1]):
-            output = self.language_model.get_decoder()(input_ids=input_ids, use_cache=False)
-        return cast(torch.Tensor, output.last_hidden_state)
+        rows, length = input_ids.shape
+        hidden = packed_hidden_states(self.language_model, input_ids.flatten(), [length] * rows)
+        return hidden.view(rows, length, -1)
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Sum -log p over the supervised tokens of a micro-batch, in nats; 0 for an empty micro-batch."""
-        if len(batch["input_ids"]) == 0:
+        if not batch["row_lengths"]:
             return zero_loss(self.parameters(), self.device)
-        hidden = self(batch["input_ids"])  # (rows, length, hidden size)
+        hidden = packed_hidden_states(self.language_model, batch["input_ids"], batch["row_lengths"])
         head = self.language_model.get_output_embeddings()
         return supervised_loss(hidden, head, batch["predictors"], batch["targets"])
 
@@ -273,7 +275,7 @@ class OnionModule(pl.LightningModule):
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if len(batch["input_ids"]):
+        if batch["row_lengths"]:
             self.held_out.update(self.loss_sum(batch), len(batch["targets"]))
 
     test_step = validation_step

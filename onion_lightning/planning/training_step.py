@@ -49,9 +49,10 @@ def use_dropout_of_cuda(module: torch.nn.Module) -> None:
 
 def fake_batch(rows: int, length: int) -> Batch:
     """Return a micro-batch in which every token but a row's first is supervised."""
-    ids = torch.zeros(rows, length, dtype=torch.long)
+    ids = torch.zeros(rows * length, dtype=torch.long)
     targets, predictors = (torch.zeros(rows * (length - 1), dtype=torch.long) for _ in range(2))
-    return Batch(input_ids=ids, targets=targets, predictors=predictors, supervised=1, tokens=1)
+    lengths = [length] * rows
+    return Batch(input_ids=ids, row_lengths=lengths, targets=targets, predictors=predictors, supervised=1, tokens=1)
 
 
 def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, device_type: DeviceType) -> StepMemory:

@@ -12,12 +12,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.errors import OnionError
 from onion_lightning.model.base_model import load_model
+from onion_lightning.private_api import attention_implementation
 from tests.attention.conftest import KEY, QUERY, TEXT
 
 
 def test_maps_equal_those_of_the_loaded_8_bit_model_with_its_adapters(tuned):
     # Shares are rounded once; logits accumulate the rounding of every layer.
     share_error, logit_error = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (4e-3, 6e-2)}[tuned.language_model.dtype]
+    before = attention_implementation(tuned.language_model)
     result = attend(tuned.model, tuned.tokenizer, TEXT, QUERY, KEY)
     for maps in result.maps.values():
         assert maps.checks.row_sum_error < share_error
@@ -26,11 +28,11 @@ def test_maps_equal_those_of_the_loaded_8_bit_model_with_its_adapters(tuned):
     assert np.abs(result.heads["tuned"].key_share - result.heads["base"].key_share).max() > 1e-3
     ids = torch.tensor([[token.id for token in result.tokens]])
     language_model = tuned.language_model
-    assert language_model.config._attn_implementation == "sdpa"  # restored
+    assert attention_implementation(language_model) == before
     language_model.set_attn_implementation("eager")
     with torch.no_grad():
         attentions = language_model(ids, output_attentions=True).attentions  # whole text: later tokens change nothing
-    language_model.set_attn_implementation("sdpa")
+    language_model.set_attn_implementation(before)
     rows = slice(result.query.first, result.query.stop)
     expected = torch.stack([layer[0, :, rows, : result.query.stop].float().mean(1) for layer in attentions])
     np.testing.assert_allclose(result.maps["tuned"].mean, expected, atol=1e-5)

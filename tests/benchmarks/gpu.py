@@ -89,10 +89,17 @@ def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
 
 def one_length(rows: int, length: int, device: torch.device) -> Batch:
     """Return a micro-batch whose rows have no padding, and in which every token is supervised."""
-    ids = torch.randint(3, 600, (rows, length), device=device)
+    ids = torch.randint(3, 600, (rows * length,), device=device)
     count = rows * (length - 1)
-    targets, predictors = ids.flatten()[:count], torch.arange(count, device=device)
-    return Batch(input_ids=ids, targets=targets, predictors=predictors, supervised=count, tokens=ids.numel())
+    targets, predictors = ids[:count], torch.arange(count, device=device)
+    return Batch(
+        input_ids=ids,
+        row_lengths=[length] * rows,
+        targets=targets,
+        predictors=predictors,
+        supervised=count,
+        tokens=ids.numel(),
+    )
 
 
 def training_step(made: OnionModule, precision: str, batch: Batch) -> Callable[[], None]:

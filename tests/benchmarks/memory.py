@@ -116,12 +116,21 @@ def load(case: Case) -> OnionModule:
 
 def train(module: OnionModule, case: Case) -> None:
     """Run the forward and backward pass of a full micro-batch."""
-    ids = torch.randint(5, 30000, (case.rows, case.length))
+    ids = torch.randint(5, 30000, (case.rows * case.length,))
     count = case.rows * (case.length - 1)
-    targets, predictors = ids.flatten()[:count], torch.arange(count)
+    targets, predictors = ids[:count], torch.arange(count)
     dtype = compute_dtype(case.precision)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        loss = module.loss_sum(Batch(input_ids=ids, targets=targets, predictors=predictors, supervised=1, tokens=1))
+        loss = module.loss_sum(
+            Batch(
+                input_ids=ids,
+                row_lengths=[case.length] * case.rows,
+                targets=targets,
+                predictors=predictors,
+                supervised=1,
+                tokens=1,
+            )
+        )
     loss.backward()
 
 

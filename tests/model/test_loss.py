@@ -4,48 +4,74 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from transformers import MistralConfig, MistralForCausalLM
+from torch.nn.utils.rnn import pad_sequence
 
 from onion_lightning.data.collate import collate
 from onion_lightning.data.sampler import MicroBatch
-from onion_lightning.model.base_model import causal_attention
-from onion_lightning.model.loss import HeldOutLoss
+from onion_lightning.model.loss import CHUNK, HeldOutLoss, supervised_loss
 from tests.conftest import LONG, SHORT, batch, module
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_loss_is_the_cross_entropy_of_article_and_eos_with_a_padding_mask(tiny_base, checkpointing):
-    """The mask is that of transformers; the module needs none, because rows are padded on the right."""
+    """The reference is transformers' own forward pass over padded rows."""
     made = module(tiny_base, load_in="none", gradient_checkpointing=checkpointing)
     micro = batch(made)
-    mask = torch.zeros_like(micro["input_ids"])
     labels = torch.full_like(micro["input_ids"], -100)
-    labels.view(-1)[micro["predictors"] + 1] = micro["targets"]
-    for row, length in zip(mask, (labels != -100).cumsum(1).argmax(1) + 1, strict=True):
-        row[:length] = 1
-    assert mask.sum(1).tolist() == [int(mask[0].sum()), mask.shape[1]]
+    labels[micro["predictors"] + 1] = micro["targets"]
+    ids, mask, padded = (
+        pad_sequence(values.split(micro["row_lengths"]), batch_first=True, padding_value=padding)
+        for values, padding in ((micro["input_ids"], 0), (torch.ones_like(labels), 0), (labels, -100))
+    )
+    assert mask.sum(1).tolist() == micro["row_lengths"]
+    assert 0 < mask.sum() < mask.numel()
     with torch.no_grad():
-        logits = made.language_model(micro["input_ids"], attention_mask=mask).logits
-    by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+        logits = made.language_model(ids, attention_mask=mask).logits
+    by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), padded[:, 1:].flatten(), reduction="sum")
     assert made.loss_sum(micro).item() == pytest.approx(by_hand.item(), rel=1e-5)
-    assert made.language_model.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("window", [8, 64, None])
-def test_hidden_states_without_a_mask_are_those_of_the_model_also_if_its_layers_see_only_a_window(window):
-    """transformers' own masks are the reference; a window of 8 tokens matters for rows of 20."""
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = MistralConfig(vocab_size=100, hidden_size=64, intermediate_size=128, sliding_window=window, **shape)
-    model, ids = MistralForCausalLM(config).eval(), torch.randint(0, 100, (2, 20))
+@pytest.mark.parametrize("tokens", [1, CHUNK, CHUNK + 7])
+def test_the_loss_and_its_gradient_are_those_of_cross_entropy_over_all_logits(tokens):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 30).double().requires_grad_(False)
+    hidden, targets = torch.randn(tokens + 3, 8, dtype=torch.float64), torch.randint(0, 30, (tokens,))
+    predictors = torch.randperm(tokens + 3)[:tokens]
+    ours, plain = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    found = supervised_loss(ours, head, predictors, targets)
+    expected = F.cross_entropy(head(plain[predictors]), targets, reduction="sum")
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    (3 * found).backward()
+    (3 * expected).backward()
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-5, atol=1e-6)  # logits are in float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_small_probabilities_keep_their_gradient_in_16_bit(dtype):
+    """In fp16, most probabilities of a large vocabulary round to zero; together they are half of the gradient here."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 40_000, bias=False).to(dtype).requires_grad_(False)
+    head.weight[:] = torch.rand(40_000, 8).to(dtype)
+    hidden, targets = torch.zeros(2, 8, dtype=dtype, requires_grad=True), torch.tensor([3, 5])
+    (65_536 * supervised_loss(hidden, head, torch.arange(2), targets) / 65_536).backward()
+    expected = head.weight.double().mean(0) - head.weight[targets].double()
+    torch.testing.assert_close(hidden.grad.double(), expected, rtol=0.01, atol=0.01)
+
+
+def test_no_gradient_is_computed_where_none_is_wanted(monkeypatch):
+    head = torch.nn.Linear(8, 30).requires_grad_(False)
+    monkeypatch.setattr("onion_lightning.model.loss.hidden_gradient", pytest.fail)
     with torch.no_grad():
-        expected = model.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-        with causal_attention(model, 20):
-            found = model.model(input_ids=ids).last_hidden_state
-    torch.testing.assert_close(found, expected)
-    assert model.config._attn_implementation == "sdpa"
+        supervised_loss(torch.randn(4, 8, requires_grad=True), head, torch.arange(4), torch.arange(4))
 
 
-def test_padding_does_not_change_the_loss(tiny_base):
+def test_an_adapted_output_layer_is_trained():
+    head = torch.nn.Linear(8, 30)
+    supervised_loss(torch.randn(4, 8), head, torch.arange(4), torch.arange(4)).backward()
+    assert head.weight.grad.any()
+
+
+def test_the_other_rows_of_a_micro_batch_do_not_change_the_loss(tiny_base):
     made = module(tiny_base, load_in="none")
     with torch.no_grad():
         together = made.loss_sum(batch(made, [SHORT, LONG]))

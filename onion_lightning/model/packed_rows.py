@@ -1,0 +1,105 @@
+"""Runs rows of different lengths through a decoder one after another, as one row without padding.
+
+All layers but attention treat tokens one by one. Attention is computed row by row, so a row's hidden states are those that it
+has alone, up to rounding in matrix products.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from onion_lightning.private_api import attention_implementation
+
+__all__ = ["pack_rows", "packed_hidden_states"]
+
+PACKED = "onion_packed"
+
+
+def row_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    row_lengths: Sequence[int] | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend to earlier tokens of the same row; without `row_lengths`, as transformers does.
+
+    Args:
+        module: attention layer.
+        query: (1, heads, tokens, head size).
+        key: (1, key-value heads, tokens, head size).
+        value: as `key`.
+        attention_mask: ignored if there are `row_lengths`.
+        row_lengths: number of tokens of each row.
+        options: of transformers' attention functions.
+
+    Returns:
+        (1, tokens, heads, head size), and no attention weights.
+    """
+    if row_lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    parts = zip(*(tensor.split(list(row_lengths), dim=2) for tensor in (query, key, value)), strict=True)
+    outputs = [
+        sdpa_attention_forward(module, q, k, v, window(q, options.get("sliding_window")), **options)[0]
+        for q, k, v in parts
+    ]
+    return torch.cat(outputs, dim=1), None
+
+
+def window(query: torch.Tensor, size: int | None) -> torch.Tensor | None:
+    """Return the mask of a row whose tokens see only the latest `size` ones; None if they see all earlier ones."""
+    length = query.shape[2]
+    if size is None or size >= length:
+        return None  # torch's fastest kernels accept no mask
+    seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril().triu(1 - size)
+    return seen[None, None]
+
+
+def pack_rows(model: PreTrainedModel) -> None:
+    """Prepare a model for `packed_hidden_states`, in place; what else it computes does not change.
+
+    A model whose layers mix tokens by other means than torch's attention, such as convolutions, is left as it is, and its
+    rows are padded.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or [])
+    attention_only = kinds <= {"full_attention", "sliding_attention"} and model.is_backend_compatible()
+    if attention_only and attention_implementation(model) == "sdpa":
+        AttentionInterface.register(PACKED, row_attention)
+        AttentionMaskInterface.register(PACKED, sdpa_mask)
+        model.set_attn_implementation(PACKED)
+
+
+def packed_hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, row_lengths: Sequence[int]) -> torch.Tensor:
+    """Return the last hidden states of rows, (tokens, hidden size).
+
+    Args:
+        model: a causal language model.
+        input_ids: token ids of all rows, one row after another; (tokens,).
+        row_lengths: number of tokens of each row, on the host.
+    """
+    decoder = model.get_decoder()
+    if attention_implementation(model) != PACKED:
+        rows = input_ids.split(list(row_lengths))
+        ids = pad_sequence(rows, batch_first=True)  # (rows, longest row)
+        masks = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        padded = decoder(input_ids=ids, attention_mask=masks, use_cache=False).last_hidden_state
+        return torch.cat([states[:length] for states, length in zip(padded, row_lengths, strict=True)])
+    positions = torch.cat([torch.arange(length, device=input_ids.device) for length in row_lengths])
+    output = decoder(
+        input_ids=input_ids[None],
+        position_ids=positions[None],
+        # transformers builds no mask where it is given one with four dimensions: it would wait for the GPU, and be quadratic.
+        attention_mask=torch.empty(1, 1, 1, 1, device=input_ids.device),
+        use_cache=False,
+        row_lengths=tuple(row_lengths),
+    )
+    hidden: torch.Tensor = output.last_hidden_state[0]
+    return hidden
