@@ -32,6 +32,7 @@ __all__ = [
     "dump_checkpoint",
     "forget_sigterm_broadcast",
     "ignore_in_ddp",
+    "int8_product",
     "option_strings",
     "process_group_timeout",
     "row_to_log",
@@ -151,3 +152,18 @@ def dataset_fingerprint(rows: datasets.Dataset) -> str:
 def cpu_has_bfloat16() -> bool:
     """Return whether this CPU multiplies in bfloat16 natively. torch has no public query for it."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def int8_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Multiply a few rows by 8-bit weights, which are read once and not converted first; torch has it for CPUs, in bfloat16.
+
+    Args:
+        x: bfloat16, (rows, in_features).
+        weight: int8, (out_features, in_features).
+
+    Returns:
+        bfloat16, (rows, out_features).
+    """
+    scales = torch.ones(len(weight), dtype=x.dtype)
+    product: torch.Tensor = torch.ops.aten._weight_int8pack_mm(x, weight, scales)
+    return product

@@ -205,3 +205,9 @@ def test_private_names_of_libraries_are_used_in_one_module_only():
     found = {str(file.relative_to(package)): private_uses(file) for file in files}
     assert {name: uses for name, uses in found.items() if uses} == {}
     assert len(private_uses(package / "private_api.py")) > 5
+
+
+def test_a_few_rows_can_be_multiplied_by_8_bit_weights():
+    x, weight = torch.randn(3, 64, dtype=torch.bfloat16), torch.randint(-127, 128, (32, 64), dtype=torch.int8)
+    found = private_api.int8_product(x, weight)
+    torch.testing.assert_close(found.float(), x.float() @ weight.float().T, rtol=2**-7, atol=2.0)

@@ -18,8 +18,9 @@ from transformers import (
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell_once
-from onion_lightning.model.adapters import scaled_adapters
+from onion_lightning.model.adapters import merged_adapters, scaled_adapters
 from onion_lightning.model.articles.record import Article
+from onion_lightning.model.sampling import NucleusSampling
 
 __all__ = [
     "Decoding",
@@ -73,16 +74,13 @@ class Decoding:
     def options(self, prompt_length: int) -> dict[str, Any]:
         """Return the arguments of `generate` for prompts of this many tokens, padding included."""
         penalty = RepetitionPenaltyLogitsProcessor(self.repetition_penalty, prompt_ignore_length=prompt_length)
-        options: dict[str, Any] = {
+        sampling = [NucleusSampling(self.temperature, self.top_p)] if self.temperature > 0 else []
+        return {
             "max_new_tokens": self.max_new_tokens,
-            "num_return_sequences": self.candidates,
-            "logits_processor": LogitsProcessorList([penalty]),
+            "logits_processor": LogitsProcessorList([penalty, *sampling]),
             "repetition_penalty": 1.0,  # that of `generate` would penalize the prompt too
-            "do_sample": self.temperature > 0,
+            "do_sample": False,  # `NucleusSampling` has drawn the token
         }
-        if self.temperature > 0:
-            options |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        return options
 
 
 DEFAULT = Decoding()
@@ -136,17 +134,18 @@ def continue_prompts(
     if not prompts:
         return []
     torch.manual_seed(seed)
-    inputs = left_pad(prompts, model.device)
-    width, count, eos = inputs["input_ids"].shape[1], decoding.candidates, tokenizer.eos_token_id
+    count, eos = decoding.candidates, tokenizer.eos_token_id
+    inputs = left_pad([prompt for prompt in prompts for _ in range(count)], model.device)
+    width = inputs["input_ids"].shape[1]
     limits = article_limits(model, prompts, options.pop("max_new_tokens", decoding.max_new_tokens), flag)
     limits = [limit for limit in limits for _ in range(count)]
     options = decoding.options(width) | {"max_new_tokens": max(limits)} | options
     stop = StoppingCriteriaList([RowLimits(torch.tensor(limits, device=model.device) + width)])
     options["stopping_criteria"] = stop + options.get("stopping_criteria", [])
+    adapters = (scaled_adapters(model, decoding.adapter_strength), merged_adapters(model))
     modes = (torch.inference_mode(), evaluation_mode(model), autocast_as_trained(model), sampling_allowed())
-    scaled = scaled_adapters(model, decoding.adapter_strength)
     with contextlib.ExitStack() as stack:
-        for mode in (*modes, scaled, positions_below(model, context_length(model))):
+        for mode in (*adapters, *modes, positions_below(model, context_length(model))):
             stack.enter_context(mode)
         output = model.generate(**inputs, **options, eos_token_id=eos, pad_token_id=0)
     new = output[:, width:].tolist()  # (headlines * candidates, new tokens)

@@ -11,7 +11,12 @@ import torch.nn.functional as F
 from bitsandbytes.functional import QuantState, dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
+from onion_lightning.private_api import int8_product
+
 __all__ = ["FrozenLinear", "Int8Linear", "Nf4Linear", "freeze_quantized_layers"]
+
+FEW_ROWS = 64  # smaller than any number of features
+PACKED_ROWS = 8  # for more, converting the weights and multiplying is as fast or faster
 
 
 class FrozenProduct(torch.autograd.Function):
@@ -58,9 +63,16 @@ class FrozenLinear(torch.nn.Linear):
         """Return the weight in the output dtype, (out_features, in_features)."""
         raise NotImplementedError
 
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (..., in_features) to (..., out_features) in the output dtype, where no gradient is wanted."""
+        return F.linear(x, self.dequantize(), self.bias)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features), in the output dtype."""
-        output: torch.Tensor = FrozenProduct.apply(x.to(self.output_dtype), self)
+        x = x.to(self.output_dtype)
+        if not torch.is_grad_enabled():
+            return self.product(x)
+        output: torch.Tensor = FrozenProduct.apply(x, self)
         return output
 
 
@@ -82,6 +94,23 @@ class Int8Linear(FrozenLinear):
 
     def dequantize(self) -> torch.Tensor:
         return self.weight.to(self.output_dtype).mul_(self.scale)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """For few rows, as in generation, multiply by the codes and scale the output instead of the weights.
+
+        In float16 the output might overflow before it is scaled.
+        """
+        rows = x.numel() // self.in_features
+        if rows > FEW_ROWS or self.output_dtype == torch.float16:
+            return super().product(x)
+        product = self.product_of_codes(x, rows).mul_(self.scale[:, 0])
+        return product if self.bias is None else product.add_(self.bias)
+
+    def product_of_codes(self, x: torch.Tensor, rows: int) -> torch.Tensor:
+        if rows <= PACKED_ROWS and x.device.type == "cpu" and x.dtype == torch.bfloat16:
+            product = int8_product(x.reshape(rows, self.in_features), self.weight)
+            return product.view(*x.shape[:-1], self.out_features)
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 class Nf4Linear(FrozenLinear):

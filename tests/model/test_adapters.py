@@ -8,7 +8,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.adapters import check_adapters
+from onion_lightning.model.adapters import check_adapters, merged_adapters
 from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule
 from tests.conftest import adapters, batch, module
@@ -64,6 +64,39 @@ def tied_base(tiny_base, tmp_path_factory):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
     return folder
+
+
+@pytest.mark.parametrize("target", [["q_proj", "v_proj"], "all-linear"])
+def test_merged_adapters_are_not_computed_and_weights_return_bit_for_bit(tiny_base, target):
+    made = module(tiny_base, load_in="none", target_modules=target, lora_dropout=0.5).eval()
+    layers = [layer for layer in made.modules() if isinstance(layer, LoraLayer)]
+    computed = []
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
+        layer.lora_A["default"].register_forward_hook(lambda *call: computed.append(call))
+    ids, before = torch.randint(3, 99, (2, 7)), {name: p.clone() for name, p in made.named_parameters()}
+    with torch.no_grad():
+        expected = made(ids)
+        assert len(computed) == len(layers)
+        with merged_adapters(made.model):
+            torch.testing.assert_close(made(ids), expected)
+        assert len(computed) == len(layers)
+        with made.model.disable_adapter(), merged_adapters(made.model):
+            base = made(ids)
+        with pytest.raises(KeyError), merged_adapters(made.model):
+            raise KeyError
+        assert not torch.allclose(base, expected)
+        assert torch.equal(made(ids), expected)
+    assert all(torch.equal(before[name], p) for name, p in made.named_parameters())
+
+
+@pytest.mark.parametrize("load_in", ["int8", "nf4"])
+def test_adapters_are_not_merged_into_quantized_weights(tiny_base, load_in):
+    made = module(tiny_base, load_in=load_in)
+    before = {name: p.clone() for name, p in made.named_parameters()}
+    with merged_adapters(made.model):
+        assert all(torch.equal(before[name], p) for name, p in made.named_parameters())
+        assert not any(layer.merged for layer in made.modules() if isinstance(layer, LoraLayer))
 
 
 @pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])

@@ -212,3 +212,21 @@ def test_the_adapter_strength_is_restored_after_an_error(tiny_base):
         value for layer in made.model.modules() if isinstance(layer, LoraLayer) for value in layer.scaling.values()
     }
     assert scalings == {made.lora_alpha / made.lora_rank}
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
+def test_a_dial_acts_on_merged_adapters_as_on_others(tiny_base, strength):
+    """In 32 bit adapters are merged while articles are written; scaled ones, here by hand, are not."""
+    decoding = Decoding(temperature=0, max_new_tokens=30, repetition_penalty=1.0, adapter_strength=strength)
+    made = module(tiny_base, load_in="none").eval()
+    torch.manual_seed(0)
+    for layer in (layer for layer in made.modules() if isinstance(layer, LoraLayer)):
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.3)
+    prompt = [1, 30, 40]
+    streamed = []
+    continue_prompts(made.language_model, made.tokenizer, [prompt], decoding, 0, streamer=Streamer(streamed))
+    ids = prompt.copy()
+    with torch.no_grad(), scaled_adapters(made.model, strength):
+        for token in torch.cat(streamed[1:]).tolist():
+            assert token == int(made.language_model(torch.tensor([ids])).logits[0, -1].argmax())
+            ids.append(token)

@@ -6,6 +6,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from onion_lightning.model import frozen_linear
 from onion_lightning.model.base_model import load_model
 from onion_lightning.model.frozen_linear import FrozenLinear, Int8Linear, Nf4Linear
 from tests.conftest import batch, module
@@ -87,6 +88,48 @@ def test_gradients_are_those_of_a_linear_layer_with_the_dequantized_weights(tiny
     assert torch.equal(found, expected)
     assert torch.equal(x.grad, y.grad)
     assert layer.weight.grad is None
+
+
+@QUANTIZED
+@DTYPES
+@pytest.mark.parametrize("rows", [1, 8, 9, 64, 65])
+def test_without_gradients_a_product_is_as_exact_as_that_of_the_dequantized_weights(
+    tiny_base, load_in, kind, dtype, rows
+):
+    layer = layer_of(tiny_base, load_in, dtype)
+    layer.bias = torch.nn.Parameter(torch.randn(128).to(dtype), requires_grad=False)
+    x = torch.randn(rows, 1, 64).to(dtype)
+    with torch.no_grad():
+        found = layer(x)
+    weight = layer_of(tiny_base, load_in, torch.float32).dequantize().double()
+    exact = torch.nn.functional.linear(x.double(), weight, layer.bias.double())
+    assert (found.shape, found.dtype) == ((rows, 1, 128), dtype)
+    size = torch.nn.functional.linear(x.double().abs(), weight.abs(), layer.bias.double().abs())
+    assert ((found.double() - exact).abs() <= 2 * torch.finfo(dtype).eps * size).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_product_without_gradients_does_not_overflow_before_it_is_scaled(tiny_base, dtype):
+    layer = layer_of(tiny_base, "int8", dtype)
+    x = layer.dequantize()[:4].sign() * 500  # outputs near 500 times the sum of a row: about 1,000, not 100,000
+    with torch.no_grad():
+        assert layer(x).isfinite().all()
+    assert (x.float() @ layer.weight.float().T).max() > torch.finfo(torch.float16).max
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "used"), [(torch.bfloat16, 8, True), (torch.bfloat16, 9, False), (torch.float32, 1, False)]
+)
+def test_8_bit_weights_are_multiplied_without_conversion_for_a_few_rows_of_bfloat16(
+    tiny_base, monkeypatch, dtype, rows, used
+):
+    calls = []
+    monkeypatch.setattr(
+        frozen_linear, "int8_product", lambda x, weight: calls.append(len(x)) or x @ weight.to(x.dtype).T
+    )
+    with torch.no_grad():
+        layer_of(tiny_base, "int8", dtype)(torch.randn(rows, 1, 64).to(dtype))
+    assert calls == ([rows] if used else [])
 
 
 @QUANTIZED
