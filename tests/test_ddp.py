@@ -34,7 +34,7 @@ def test_any_number_of_ranks_validates_and_predicts_the_same_in_8_bit(run, flags
     run("fit", "--trainer.max_epochs", "1")
     validation = curve(tmp_path / "run", "val/loss").popitem()[1]
     checkpoint = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
-    more = ("--data.headlines", HEADLINES, "--model.temperature", "0", "--data.batch_size", "2")
+    more = ("--data.headlines", HEADLINES, "--model.temperature", "0", "--data.predict_batch_size", "2")
     run("predict", *checkpoint, *more)
     alone = records(tmp_path / "articles.jsonl")
     done = shell(flags("predict", *checkpoint, *more, *ranks(count)))

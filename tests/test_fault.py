@@ -253,7 +253,7 @@ def test_a_run_writes_only_where_it_was_told_to(flags, start, tmp_path):
 
 def test_a_killed_predict_resumes_with_the_remaining_headlines(flags, start, run, tmp_path):
     headlines = str([f"Headline Number {i}" for i in range(40)]).replace("'", '"')
-    words = ("--data.headlines", headlines, "--model.temperature", "1", "--data.batch_size", "2")
+    words = ("--data.headlines", headlines, "--model.temperature", "1", "--data.predict_batch_size", "2")
     run("predict", *words)
     whole = records(tmp_path / "articles.jsonl")
     (tmp_path / "articles.jsonl").unlink()

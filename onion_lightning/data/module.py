@@ -41,6 +41,8 @@ class OnionDataModule(pl.LightningDataModule):
         overflow: what to do with a longer example; cut keeps its beginning, drop discards it.
         batch_size: maximum number of rows in a micro-batch on each device.
         global_batch_size: number of rows per optimizer step over all devices; gradient accumulation is derived from it.
+        predict_batch_size: maximum number of headlines that articles are written for at a time on each device; by default,
+            batch_size. Larger batches take less time per article, and the key-value cache more memory.
         num_workers: number of worker processes that load batches; 0 loads them in the main process.
         headlines: a headline, or a list of headlines, to write articles for (predict only).
         headlines_file: text file with one headline per line, or CSV, TSV or JSONL file with a headline column (predict only);
@@ -63,6 +65,7 @@ class OnionDataModule(pl.LightningDataModule):
         overflow: Overflow = "cut",
         batch_size: int = 8,
         global_batch_size: int = 64,
+        predict_batch_size: int | None = None,
         num_workers: int = 0,
         headlines: list[str] | str | None = None,
         headlines_file: str | None = None,
@@ -78,6 +81,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.overflow = overflow
         self.batch_size = batch_size
         self.global_batch_size = global_batch_size
+        self.predict_batch_size = batch_size if predict_batch_size is None else predict_batch_size
         self.num_workers = num_workers
         self.headlines = [headlines] if isinstance(headlines, str) else headlines
         self.headlines_file = headlines_file
@@ -107,7 +111,8 @@ class OnionDataModule(pl.LightningDataModule):
             streamed = self.read_stream_once()
             self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context, streamed)
             assert self.trainer is not None
-            check_fraction(self.trainer, "limit_predict_batches", len(self.held_out_sampler([0] * len(self.rows))))
+            batches = len(self.held_out_sampler([0] * len(self.rows), self.predict_batch_size))
+            check_fraction(self.trainer, "limit_predict_batches", batches)
             return
         self.encoded, self.texts, self.report = self.encode()
         for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
@@ -247,12 +252,13 @@ class OnionDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         lengths = [len(encode_prompt(self.tokenizer, headline)) for headline in self.rows]
-        return DataLoader(HeadlineBatches(self.rows), batch_size=None, sampler=self.held_out_sampler(lengths))
+        sampler = self.held_out_sampler(lengths, self.predict_batch_size)
+        return DataLoader(HeadlineBatches(self.rows), batch_size=None, sampler=sampler)
 
-    def held_out_sampler(self, lengths: Any) -> HeldOutSampler:
+    def held_out_sampler(self, lengths: Any, batch_size: int | None = None) -> HeldOutSampler:
         assert self.trainer is not None
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        return HeldOutSampler(lengths, self.batch_size, world, rank, self.done_batches)
+        return HeldOutSampler(lengths, batch_size or self.batch_size, world, rank, self.done_batches)
 
 
 def check_flags(data: OnionDataModule) -> None:
@@ -261,7 +267,7 @@ def check_flags(data: OnionDataModule) -> None:
     Raises:
         OnionError: a value is out of range, or two flags contradict each other.
     """
-    counts = {"batch_size": 1, "global_batch_size": 1, "max_length": 8, "min_words": 0}
+    counts = {"batch_size": 1, "global_batch_size": 1, "predict_batch_size": 1, "max_length": 8, "min_words": 0}
     for name, smallest in counts.items():
         value = getattr(data, name)
         check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")

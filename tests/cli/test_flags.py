@@ -43,6 +43,7 @@ BOUNDED = {
     "data.max_length": ([8], [7], "at least 8"),
     "data.batch_size": ([1], [0], "at least 1"),
     "data.global_batch_size": ([1], [0], "at least 1"),
+    "data.predict_batch_size": ([1], [0], "at least 1"),
     "data.num_workers": ([0, 1], [-1, 100_000], "from 0 to"),
     "data.seed": ([0], [-1], "at least 0"),
     "checkpoint.dirpath": (["run"], ["", " "], "a folder"),

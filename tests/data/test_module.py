@@ -2,6 +2,7 @@
 
 import os
 
+import lightning.pytorch as pl
 import pytest
 
 from onion_lightning.data.module import OnionDataModule
@@ -24,6 +25,7 @@ def make(tiny_base, corpus_file):
     [
         ("batch_size", 0, "at least 1"),
         ("global_batch_size", 0, "at least 1"),
+        ("predict_batch_size", 0, "at least 1"),
         ("max_length", 7, "at least 8"),
         ("min_words", -1, "at least 0"),
         ("num_workers", -1, f"from 0 to {4 * os.cpu_count()}, four for each CPU"),
@@ -87,3 +89,11 @@ def test_the_fingerprint_depends_on_rows_seed_and_global_batch_size_but_not_on_t
     assert fingerprint(batch_size=1, num_workers=2) == first
     changes = ({"seed": 2}, {"global_batch_size": 32}, {"max_length": 150}, {"min_words": 25})
     assert len({first, *(fingerprint(**change) for change in changes)}) == 5
+
+
+@pytest.mark.parametrize(("flags", "sizes"), [({}, [2, 2, 1]), ({"predict_batch_size": 4}, [4, 1])])
+def test_articles_are_written_for_predict_batch_size_headlines_at_a_time(make, flags, sizes):
+    data = make(headlines=[f"Egg {i}" for i in range(5)], batch_size=2, **flags)
+    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False)
+    data.setup("predict")
+    assert [len(batch["headlines"]) for batch in data.predict_dataloader()] == sizes

@@ -146,5 +146,5 @@ def fingerprint(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> str
     """Hash everything that the articles depend on: headlines, batches, decoding, seed and weights."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     weights = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest() if checkpoint else ""
-    parts = (data.rows, data.batch_size, module.decoding, module.seed, module.adapter_flags(), weights)
+    parts = (data.rows, data.predict_batch_size, module.decoding, module.seed, module.adapter_flags(), weights)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -5,7 +5,7 @@ import json
 from tests.conftest import records
 
 HEADLINES = json.dumps([f"Headline Number {i} Wins" for i in range(7)])
-WORDS = ("predict", "--data.headlines", HEADLINES, "--data.batch_size", "2", "--model.temperature", "1")
+WORDS = ("predict", "--data.headlines", HEADLINES, "--data.predict_batch_size", "2", "--model.temperature", "1")
 
 
 def leave_parts(tmp_path, whole, settings):
