@@ -6,9 +6,8 @@ hyperparameters override explicit flags, and `training/resume.py` corrects posit
 
 from argparse import ArgumentParser
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import WandbLogger
@@ -19,6 +18,9 @@ from torch.nn.attention import SDPBackend
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = [
     "FakeTensorMode",  # tensors without memory
@@ -143,7 +145,7 @@ def attention_kernel(query: torch.Tensor, key: torch.Tensor) -> str:
     return SDPBackend(choice).name.lower().removesuffix("_attention")
 
 
-def dataset_fingerprint(rows: datasets.Dataset) -> str:
+def dataset_fingerprint(rows: "datasets.Dataset") -> str:
     """Return the fingerprint of a dataset, which `datasets` computes and uses as the key of its own cache."""
     fingerprint: str = rows._fingerprint
     return fingerprint

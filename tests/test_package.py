@@ -21,6 +21,19 @@ def test_importing_the_package_imports_neither_torch_nor_its_own_packages():
     assert python(code).strip() == ""
 
 
+def test_help_of_every_command_imports_none_of_the_libraries_that_take_long():
+    code = """if True:
+        import contextlib, io, sys
+        from onion_lightning.cli.main import main
+
+        for command in ("fit", "predict", "evaluate", "attend", "serve"):
+            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+                main([command, "--help"])
+        print(*{"bitsandbytes", "datasets", "gradio", "peft", "torch._inductor", "wandb"} & set(sys.modules))
+    """
+    assert python(code).strip() == ""
+
+
 @pytest.mark.parametrize("name", ["Decoding", "OnionDataModule", "OnionModule", "attend", "write_articles"])
 def test_public_names_are_imported_when_they_are_used(name):
     assert name in onion_lightning.__all__

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import wandb
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
@@ -121,5 +120,7 @@ def log_to_wandb(loggers: Sequence[Logger], folder: Path) -> None:
     """Log the page and the plot to W&B."""
     for logger in loggers:
         if isinstance(logger, CarefulWandbLogger):
+            import wandb  # late: `--help` imports this module
+
             page, picture = wandb.Html(str(folder / PAGE), inject=False), wandb.Image(str(folder / PLOT))
             logger.log_media({"attention/page": page, "attention/picture": picture})

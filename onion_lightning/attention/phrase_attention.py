@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from onion_lightning.attention.maps import AttentionMaps, read_attention
@@ -23,13 +22,16 @@ from onion_lightning.attention.result import AttentionResult
 from onion_lightning.attention.statistics import control_spans
 from onion_lightning.errors import OnionError
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 __all__ = ["attend"]
 
 log = logging.getLogger(__name__)
 
 
 def attend(
-    model: PreTrainedModel | PeftModel,
+    model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
     text: str,
     query: str,
@@ -51,6 +53,8 @@ def attend(
         OnionError: a phrase does not occur, the query does not follow the key, the query is beyond the model's context,
             or the model does not return attention weights.
     """
+    from peft import PeftModel  # late: `--help` imports this module
+
     full_text = prompt + text
     tokens = tokenize(tokenizer, text, prompt)
     query_phrase = find_phrase(full_text, tokens, query, "--query")
@@ -74,13 +78,15 @@ def attend(
 
 
 def read_systems(
-    model: PreTrainedModel | PeftModel, language_model: PreTrainedModel, tokens: Sequence[Token], query: Phrase
+    model: "PreTrainedModel | PeftModel", language_model: PreTrainedModel, tokens: Sequence[Token], query: Phrase
 ) -> dict[str, AttentionMaps]:
     """Return the attention of the query in the base model and, if there are adapters, in the tuned model.
 
     Args:
         language_model: the model, or the one that its adapters belong to.
     """
+    from peft import PeftModel
+
     systems: dict[str, AbstractContextManager[Any]] = {"base": nullcontext()}
     if isinstance(model, PeftModel):
         systems = {"base": model.disable_adapter(), "tuned": nullcontext()}

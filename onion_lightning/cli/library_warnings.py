@@ -1,9 +1,9 @@
 """Silences library messages that appear in every run, and makes those about missing gradients errors."""
 
 import logging
+import os
 import warnings
 
-import datasets
 import transformers
 
 from onion_lightning.messages import is_rank_zero
@@ -36,7 +36,7 @@ def silence_libraries() -> None:
     """Turn off messages that appear in every run and that nobody can act on."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # read when `datasets` is imported, which may be later
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("onion_lightning").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

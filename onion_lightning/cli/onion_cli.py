@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import wandb
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
@@ -43,9 +42,7 @@ from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
-from onion_lightning.planning.start_line import StartLine
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
-from onion_lightning.training.corpus_table import CorpusTable
 from onion_lightning.training.metrics_csv import MetricsCSV
 from onion_lightning.training.progress.choose import choose_progress, progress_callback
 from onion_lightning.training.progress.fit_lines import FitLines
@@ -54,6 +51,11 @@ from onion_lightning.training.run_folder import RunFolder
 from onion_lightning.training.wandb_logger import CarefulWandbLogger, why_offline
 
 __all__ = ["OnionCLI"]
+
+
+def all_commands() -> dict[str, set[str]]:
+    """Return the commands, each with the arguments of its method that are not flags."""
+    return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in COMMANDS}}
 
 
 class OnionCLI(LightningCLI):
@@ -68,9 +70,11 @@ class OnionCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str], signals: StopSignals) -> None:
+        check_command(args, all_commands())
         self.args = args
         self.signals = signals
         self.wandb_id: str | None = None
+        self.building = [args[0]] if args[0] in all_commands() else list(all_commands())
         try:
             super().__init__(
                 OnionModule,
@@ -80,7 +84,7 @@ class OnionCLI(LightningCLI):
                 seed_everything_default=42,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                parser_kwargs=parser_settings(self.subcommands()),
+                parser_kwargs=parser_settings(self.building),
             )
         except RuntimeError as error:
             if late := explain_run(error):
@@ -90,9 +94,9 @@ class OnionCLI(LightningCLI):
             raise explain_out_of_memory(str(self.subcommand), self.options.as_dict(), error) from error
         self.finish_wandb()
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in COMMANDS}}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # Lightning calls it on the instance
+        """Return the command that was given, or all of them: building the parsers of all takes half a second."""
+        return {name: skipped for name, skipped in all_commands().items() if name in self.building}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_flags(parser)
@@ -115,11 +119,10 @@ class OnionCLI(LightningCLI):
     # Before anything is built
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        flags = {name: flag_names(found) for name, found in self._subcommand_parsers.items()}
-        check_command(args, flags)
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
+            flags = self.all_flags()
             raise explain_parsing(error, args, flags, args[0] if args[0] in flags else "") from error
         self.typed, configured = given_keys(self.args)
         command, given = self.config["subcommand"], self.typed | configured
@@ -129,6 +132,13 @@ class OnionCLI(LightningCLI):
             check_without_trainer(command, vars(self.options.trainer), self.typed)
         check_decoding(command, self.options.model, self.typed)
         self.wandb_id = apply_checkpoint(command, self.options, self.typed, configured, self.folder)
+
+    def all_flags(self) -> dict[str, list[str]]:
+        """Return the names of the flags of each command, without dashes."""
+        self.building = list(all_commands())
+        settings = parser_settings(self.building)
+        self.setup_parser(True, parser_settings([]), {name: settings[name] for name in self.building})
+        return {name: flag_names(found) for name, found in self._subcommand_parsers.items()}
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning's own lets the checkpoint's hyperparameters beat given flags (see private_api.py)."""
@@ -221,6 +231,10 @@ class OnionCLI(LightningCLI):
         progress = [] if self.progress is None else [self.progress]
         stop = GracefulStop(self.signals, self.saves)
         if self.subcommand == "fit":
+            # They import bitsandbytes, peft and datasets, which takes seconds: too long for `--help`.
+            from onion_lightning.planning.start_line import StartLine
+            from onion_lightning.training.corpus_table import CorpusTable
+
             folder = RunFolder(self.folder, self.options.ckpt_path is not None)
             first = [stop, folder, CorpusTable(self.folder), StartLine()]
             built.checkpoint.enabled = self.saves
@@ -261,4 +275,4 @@ class OnionCLI(LightningCLI):
     def finish_wandb(self) -> None:
         for logger in self.trainer.loggers:
             if isinstance(logger, CarefulWandbLogger):
-                logger.attempt(wandb.finish)
+                logger.finish()

@@ -1,12 +1,14 @@
 """Collates micro-batches: training examples one after another, without padding, and headlines to write articles for."""
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-import datasets
 import torch
 from torch.utils.data import Dataset
 
 from onion_lightning.data.sampler import MicroBatch
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = ["Batch", "ExampleBatches", "HeadlineBatch", "HeadlineBatches", "collate"]
 
@@ -44,7 +46,7 @@ class HeadlineBatch(TypedDict):
 class ExampleBatches(Dataset[Batch]):
     """Encoded examples, indexed by micro-batch."""
 
-    def __init__(self, encoded: datasets.Dataset) -> None:
+    def __init__(self, encoded: "datasets.Dataset") -> None:
         self.encoded = encoded
 
     def __getitem__(self, batch: MicroBatch) -> Batch:

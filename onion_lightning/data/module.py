@@ -3,17 +3,14 @@
 import hashlib
 import os
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
-from onion_lightning.data.corpus import column_values, load_corpus
-from onion_lightning.data.encoding import CorpusReport, Encoded, encode_corpus
-from onion_lightning.data.files.cache import writing_cache
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
@@ -21,6 +18,11 @@ from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
+
+if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
+    import datasets
+
+    from onion_lightning.data.encoding import CorpusReport, Encoded
 
 __all__ = ["OnionDataModule"]
 
@@ -51,7 +53,7 @@ class OnionDataModule(pl.LightningDataModule):
         seed: seed for the order of the training rows; by default, the value of --seed_everything.
     """
 
-    report: CorpusReport  # set by `setup`, like `tokenizer`, `rows` and `sampler`
+    report: "CorpusReport"  # set by `setup`, like `tokenizer`, `rows` and `sampler`
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.resume_at = (0, 0)  # epoch, global batches already processed in it
         self.done_batches: set[int] = set()  # batches of headlines that an interrupted `predict` already wrote
+        self.prepared: Encoded | None = None  # by `prepare_data`, for the `setup` that follows
         self.encoded: dict[str, datasets.Dataset] = {}
         self.texts: dict[str, datasets.Dataset] = {}
         check_flags(self)
@@ -98,7 +101,7 @@ class OnionDataModule(pl.LightningDataModule):
         if self.trainer is not None and self.trainer.predicting:
             load_tokenizer(self.base_model)
         else:
-            self.encode()
+            self.prepared = self.encode()
 
     def setup(self, stage: str) -> None:
         """Load the data of a stage from the caches, in every process.
@@ -106,15 +109,16 @@ class OnionDataModule(pl.LightningDataModule):
         Raises:
             OnionError: a split that the stage needs is empty, or there are no headlines.
         """
-        self.tokenizer = load_tokenizer(self.base_model)
         if stage == "predict":
+            self.tokenizer = load_tokenizer(self.base_model)
             streamed = self.read_stream_once()
             self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context, streamed)
             assert self.trainer is not None
             batches = len(self.held_out_sampler([0] * len(self.rows), self.predict_batch_size))
             check_fraction(self.trainer, "limit_predict_batches", batches)
             return
-        self.encoded, self.texts, self.report = self.encode()
+        self.encoded, self.texts, self.report = self.prepared or self.encode()
+        self.prepared = None  # a later stage reads the files again
         for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
             self.check_split(split)
             self.check_held_out(split)
@@ -122,8 +126,12 @@ class OnionDataModule(pl.LightningDataModule):
             self.make_sampler()
             self.skip_validation()
 
-    def encode(self) -> Encoded:
-        """Return the encoded corpus, from the cache if possible."""
+    def encode(self) -> "Encoded":
+        """Return the encoded corpus, from the cache if possible, and set the tokenizer."""
+        from onion_lightning.data.corpus import load_corpus
+        from onion_lightning.data.encoding import encode_corpus
+        from onion_lightning.data.files.cache import writing_cache
+
         context = self.context
         if self.max_length > context:
             raise OnionError(
@@ -132,7 +140,14 @@ class OnionDataModule(pl.LightningDataModule):
             )
         with writing_cache():
             corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
-            return encode_corpus(corpus, load_tokenizer(self.base_model), self.max_length, self.overflow)
+            self.tokenizer = load_tokenizer(self.base_model)
+            return encode_corpus(corpus, self.tokenizer, self.max_length, self.overflow)
+
+    def column(self, split: str, name: str) -> np.ndarray:
+        """Return a column of the encoded rows of a split, of shape (rows,)."""
+        from onion_lightning.data.corpus import column_values
+
+        return column_values(self.encoded[split], name)
 
     def read_stream_once(self) -> bytes | None:
         """Return what rank 0 reads from a headlines file that can be read only once; None if it is an ordinary file."""
@@ -165,7 +180,7 @@ class OnionDataModule(pl.LightningDataModule):
         """Check the fraction of a held-out split that this command reads; `evaluate` has limits of its own."""
         flag = {"validation": "limit_val_batches", "test": "limit_test_batches"}.get(split)
         if flag is not None and self.trainer is not None and not self.trainer.predicting:
-            check_fraction(self.trainer, flag, len(self.held_out_sampler(column_values(self.encoded[split], "length"))))
+            check_fraction(self.trainer, flag, len(self.held_out_sampler(self.column(split, "length"))))
 
     def skip_validation(self) -> None:
         """Have the Trainer run no validation if `--data.val_fraction 0` asks for none."""
@@ -178,10 +193,10 @@ class OnionDataModule(pl.LightningDataModule):
         """Form the global batches, and set the Trainer's gradient accumulation to one optimizer step per global batch."""
         trainer = self.trainer
         assert trainer is not None
-        lengths = column_values(self.encoded["train"], "length")
+        lengths = self.column("train", "length")
         self.sampler = GlobalBatchSampler(
             lengths,
-            lengths - column_values(self.encoded["train"], "prompt_length"),
+            lengths - self.column("train", "prompt_length"),
             self.batch_size,
             self.global_batch_size,
             trainer.world_size,
@@ -239,7 +254,7 @@ class OnionDataModule(pl.LightningDataModule):
         return self.held_out_dataloader("test")
 
     def held_out_dataloader(self, split: str) -> DataLoader:
-        return self.example_dataloader(split, self.held_out_sampler(column_values(self.encoded[split], "length")))
+        return self.example_dataloader(split, self.held_out_sampler(self.column(split, "length")))
 
     def example_dataloader(self, split: str, sampler: Any) -> DataLoader:
         return DataLoader(

@@ -3,15 +3,15 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear as LoraLinear
-from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError, check_range
+
+if TYPE_CHECKING:  # peft takes two seconds to import, and `--help` imports this module
+    from peft import PeftModel
 
 __all__ = [
     "ADAPTER_FLAGS",
@@ -49,7 +49,7 @@ def check_adapter_flags(rank: int, alpha: int, dropout: float, target_modules: T
 
 def insert_adapters(
     base: PreTrainedModel, rank: int, alpha: int, dropout: float, target_modules: TargetModules, name: str
-) -> PeftModel:
+) -> "PeftModel":
     """Insert LoRA adapters (Hu et al. 2021) in float32.
 
     Args:
@@ -64,6 +64,8 @@ def insert_adapters(
     Raises:
         OnionError: the model has no such layers.
     """
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -86,7 +88,7 @@ def insert_adapters(
         if parameter.requires_grad:
             assert "lora_" in parameter_name
             assert parameter.dtype == torch.float32  # "Attempting to unscale FP16 gradients" otherwise (peft#341)
-    return cast(PeftModel, model)
+    return cast("PeftModel", model)
 
 
 def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[str] | str | None:
@@ -102,7 +104,7 @@ def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[st
     return target_modules if isinstance(target_modules, str) else list(target_modules)
 
 
-def adapters_enabled(model: PeftModel | None, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+def adapters_enabled(model: "PeftModel | None", enabled: bool) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which a loaded model has its adapters, or is the base model."""
     assert model is not None
     return contextlib.nullcontext() if enabled else model.disable_adapter()
@@ -116,6 +118,8 @@ def scaled_adapters(model: torch.nn.Module, strength: float) -> Iterator[None]:
         model: may have no adapters.
         strength: 0 is the base model, 1 changes nothing.
     """
+    from peft.tuners.lora import LoraLayer
+
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)] if strength != 1 else []
     before = [dict(layer.scaling) for layer in layers]
     try:
@@ -136,7 +140,9 @@ def merged_adapters(model: torch.nn.Module) -> Iterator[None]:
     Args:
         model: may have no adapters. In 16 bit, merged weights are rounded once more.
     """
-    layers = [module for module in model.modules() if isinstance(module, LoraLinear) and can_merge(module)]
+    from peft.tuners.lora import Linear
+
+    layers = [module for module in model.modules() if isinstance(module, Linear) and can_merge(module)]
     weights = [layer.get_base_layer().weight for layer in layers]
     before = [weight.detach().clone() for weight in weights]
     try:
@@ -151,7 +157,7 @@ def merged_adapters(model: torch.nn.Module) -> Iterator[None]:
                 weight.copy_(value)
 
 
-def can_merge(layer: LoraLinear) -> bool:
+def can_merge(layer: Any) -> bool:
     weight = layer.get_base_layer().weight
     return weight.is_floating_point() and not layer.disable_adapters and not layer.merged
 

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Heartbeat, format_seconds, log_line
-from onion_lightning.model.frozen_linear import freeze_quantized_layers
 from onion_lightning.pretrained.locate import LOAD_ERRORS, locate, unavailable
 from onion_lightning.private_api import cpu_has_bfloat16
 
@@ -135,6 +134,9 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
 
 def freeze(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Freeze a model in place: `dtype` in all that is not quantized, and this project's layers for what is."""
+    # Imported here because bitsandbytes takes a second to import, and `--help` imports this module.
+    from onion_lightning.model.frozen_linear import freeze_quantized_layers
+
     model.requires_grad_(False)
     for parameter in model.parameters():
         if parameter.is_floating_point():

@@ -6,12 +6,11 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from onion_lightning.data.collate import Batch, HeadlineBatch
@@ -44,6 +43,9 @@ from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weigh
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer, uncount_optimizer_step
 from onion_lightning.seeding import mix_seed
+
+if TYPE_CHECKING:  # see adapters.py
+    from peft import PeftModel
 
 __all__ = ["OnionModule"]
 

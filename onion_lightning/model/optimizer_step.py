@@ -10,7 +10,6 @@ import pynvml
 import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from transformers import get_cosine_schedule_with_warmup
 
 from onion_lightning.errors import NoGradientError, NonFiniteError, OnionError, check_range
 
@@ -64,6 +63,8 @@ def adamw_with_cosine(
         warmup_ratio: fraction of the steps for warmup.
         steps: optimizer steps in total.
     """
+    from transformers import get_cosine_schedule_with_warmup  # late: imports peft, see adapters.py
+
     trainable = [p for p in parameters if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup_ratio * steps), steps)

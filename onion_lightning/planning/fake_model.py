@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import peft  # noqa: F401 - inserting adapters must not import it first, under another default device
 import torch
 from bitsandbytes.functional import QuantState
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel

@@ -7,7 +7,6 @@ import lightning.pytorch as pl
 import torch
 from transformers import PretrainedConfig
 
-from onion_lightning.data.corpus import column_values
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import is_rank_zero, tell
@@ -33,7 +32,7 @@ class StartLine(pl.Callback):
         device, precision = trainer.strategy.root_device, str(trainer.precision)
         config = load_config(module.base_model)
         rows = min(data.batch_size, -(-data.global_batch_size // trainer.world_size))
-        length = int(column_values(data.encoded["train"], "length").max())
+        length = int(data.column("train", "length").max())
         plan, available = plan_memory(trainer, module, config, rows, length), available_memory(device)
         kernel = kernel_name(config, device, compute_dtype(precision))
         where = f"{describe_device(device, trainer.world_size)} in {precision}"

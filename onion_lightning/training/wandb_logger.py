@@ -80,6 +80,12 @@ class CarefulWandbLogger(WandbLogger):
         """Log HTML pages and images."""
         self.attempt(lambda: self.experiment.log(media))
 
+    def finish(self) -> None:
+        """End the W&B run of this process."""
+        import wandb  # late: it takes half a second to import, and a run without W&B does without it
+
+        self.attempt(wandb.finish)
+
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.attempt(super().finalize, status)

@@ -58,6 +58,11 @@ def test_an_unknown_command_is_one_sentence(capsys):
     assert "train" in lines[0]
 
 
+def test_a_flag_of_another_command_is_named_although_only_the_parser_of_one_is_built(capsys):
+    assert main(["fit", "--data.path", "sample", "--export_votes", "votes.jsonl"]) == 2
+    assert "--export_votes votes.jsonl: is not a flag of fit; it is a flag of serve." in capsys.readouterr().err
+
+
 def test_nothing_is_written_when_input_is_bad(refused, tmp_path):
     refused("fit", "--data.min_words", "500")
     refused("predict", "--data.headlines", '[" "]')

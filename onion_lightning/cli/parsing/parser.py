@@ -1,5 +1,6 @@
 """The flags that this project adds to LightningCLI's parser, and how a run's configuration is saved."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ __all__ = ["PROGRAM", "SaveConfig", "add_flags", "flag_names", "parser_settings"
 PROGRAM = "python -m onion_lightning"
 
 
-def parser_settings(subcommands: dict[str, set[str]]) -> dict[str, Any]:
+def parser_settings(subcommands: Collection[str]) -> dict[str, Any]:
     """Arguments of the parsers: errors are raised, so that they are reported in one sentence; names are not abbreviated."""
     settings = {"exit_on_error": False, "allow_abbrev": False}
     return {

@@ -20,7 +20,7 @@ def unparsed() -> Any:
             raise Found(self)
 
     with StopSignals() as signals, pytest.raises(Found) as found:
-        Stop(["fit"], signals)
+        Stop(["--help"], signals)  # builds the parsers of all commands
     return found.value.args[0]
 
 
