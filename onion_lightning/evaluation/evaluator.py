@@ -1,15 +1,15 @@
 """The LightningModule that generates and scores articles with three systems that share one copy of the weights."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
 
 from onion_lightning.data.prompt import encode_texts
 from onion_lightning.errors import NonFiniteError
+from onion_lightning.evaluation.scoring.losses import completion_losses, opening_losses
 from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task, few_shot_prompt
 from onion_lightning.model.adapters import adapters_enabled
 from onion_lightning.model.articles.record import Article
@@ -18,7 +18,7 @@ from onion_lightning.model.module import OnionModule
 from onion_lightning.model.ranks import exclude_frozen_weights
 from onion_lightning.seeding import mix_seed
 
-__all__ = ["RANKED_TOKENS", "Evaluator", "completion_losses"]
+__all__ = ["RANKED_TOKENS", "Evaluator", "rank_headlines"]
 
 # Headlines are ranked by the first tokens of an article only, because they are scored after every headline.
 RANKED_TOKENS = 64
@@ -66,24 +66,21 @@ class Evaluator(pl.LightningModule):
             return 0
         prompts = [self.prompt(row, task.system) for row in task.rows]
         with adapters_enabled(self.onion.model, task.system == "tuned"):
-            losses = self.losses(prompts, [row.completion for row in task.rows])
+            losses = completion_losses(self.onion, prompts, [row.completion for row in task.rows])
             self.check_finite(task, losses)
             articles = self.generate(task.rows, prompts)
-        for row, loss, (text, tokens, finish_reason) in zip(task.rows, losses, articles, strict=True):
-            rank = self.rank_of_headline(row, text)
+        ranks = self.ranks(task.rows, [article.text for article in articles])
+        for row, rank, loss, (text, tokens, finish_reason) in zip(task.rows, ranks, losses, articles, strict=True):
             self.scored.append(ScoredArticle(row.position, task.system, text, rank, loss, tokens, finish_reason))
-            if task.system == "base":
-                real_rank = self.rank_of_headline(row, row.article)
-                self.scored.append(ScoredArticle(row.position, "real", row.article, real_rank))
+        if task.system == "base":  # the real articles are ranked once
+            ranks = self.ranks(task.rows, [row.article for row in task.rows])
+            for row, rank in zip(task.rows, ranks, strict=True):
+                self.scored.append(ScoredArticle(row.position, "real", row.article, rank))
         return len(task.rows)
 
     def prompt(self, row: Row, system: str) -> list[int]:
         shots = row.shots if system == "few_shot" else []
         return few_shot_prompt(shots, row.prompt, self.onion.tokenizer.bos_token_id)
-
-    def losses(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[float]:
-        head = self.onion.language_model.get_output_embeddings()
-        return completion_losses(self.onion, head, prompts, completions, self.device)
 
     def check_finite(self, task: Task, losses: Sequence[float]) -> None:
         headlines = [row.headline for row, loss in zip(task.rows, losses, strict=True) if not math.isfinite(loss)]
@@ -101,23 +98,11 @@ class Evaluator(pl.LightningModule):
         articles = continue_prompts(onion.language_model, onion.tokenizer, prompts, onion.one_article, seed)
         return [article for (article,) in articles]
 
-    def rank_of_headline(self, row: Row, article: str) -> int:
-        """Rank all headlines by the likelihood of an article's first tokens given each of them, under the base model.
-
-        Returns:
-            The rank of the row's own headline, from 1. Ties count against it; for an empty article it is the last.
-        """
-        rows = self.data.rows
-        opening = encode_texts(self.onion.tokenizer, [article])[0][:RANKED_TOKENS]
-        if not opening:
-            return len(rows)
-        losses: list[float] = []
+    def ranks(self, rows: Sequence[Row], articles: Sequence[str]) -> list[int]:
+        """Return the rank of each row's headline among all headlines for its article, under the base model."""
+        prompts = [row.prompt for row in self.data.rows]
         with adapters_enabled(self.onion.model, False):
-            for at in range(0, len(rows), self.data.batch_size):
-                prompts = [other.prompt for other in rows[at : at + self.data.batch_size]]
-                losses += self.losses(prompts, [opening] * len(prompts))
-        own = losses[row.position]
-        return 1 + sum(loss <= own for at, loss in enumerate(losses) if at != row.position)
+            return rank_headlines(self.onion, prompts, [row.position for row in rows], articles)
 
     def on_predict_epoch_end(self) -> None:
         if self.trainer.world_size > 1:
@@ -126,41 +111,24 @@ class Evaluator(pl.LightningModule):
             self.scored = [article for articles in gathered for article in articles]
 
 
-def completion_losses(
-    forward: Callable[[torch.Tensor], torch.Tensor],
-    head: Callable[[torch.Tensor], torch.Tensor],
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    device: torch.device,
-) -> list[float]:
-    """Return -log p in nats of each completion given its prompt, summed over its tokens in float64.
+def rank_headlines(
+    model: OnionModule, prompts: Sequence[Sequence[int]], positions: Sequence[int], articles: Sequence[str]
+) -> list[int]:
+    """Rank all headlines by the likelihood of an article's first tokens given each of them.
 
     Args:
-        forward: maps token ids (rows, length), padded on the right, to hidden states (rows, length, hidden).
-        head: maps hidden states (tokens, hidden) to logits (tokens, vocabulary).
-        prompts: token ids.
-        completions: token ids, one list per prompt.
-        device: device of the model.
+        model: the judge.
+        prompts: token ids of all headlines.
+        positions: for each article, the position of its own headline.
+        articles: the texts.
+
+    Returns:
+        The ranks of the own headlines, from 1. Ties count against them; for an empty article it is the last.
     """
-    ids, scored = (tensor.to(device) for tensor in right_pad(prompts, completions))
-    hidden = forward(ids)[:, :-1]  # (rows, length - 1, hidden)
-    losses = torch.zeros(ids.shape, dtype=torch.float64, device=device)
-    for row in range(len(ids)):  # the logits are by far the largest tensor: compute them for one row at a time
-        targets = scored[row, 1:]
-        logits = head(hidden[row][targets]).float()  # (completion, vocabulary)
-        losses[row, 1:][targets] = F.cross_entropy(logits, ids[row, 1:][targets], reduction="none").double()
-    return [float(loss) for loss in losses.sum(1)]
-
-
-def right_pad(
-    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids, and which tokens belong to a completion, both (rows, length)."""
-    width = max(len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True))
-    ids = torch.zeros((len(prompts), width), dtype=torch.long)
-    scored = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        length = len(prompt) + len(completion)
-        ids[row, :length] = torch.tensor([*prompt, *completion])
-        scored[row, len(prompt) : length] = True
-    return ids, scored
+    openings = [ids[:RANKED_TOKENS] for ids in encode_texts(model.tokenizer, list(articles))]
+    scored = [at for at, opening in enumerate(openings) if opening]
+    ranks = [len(prompts)] * len(articles)
+    for at, losses in zip(scored, opening_losses(model, prompts, [openings[at] for at in scored]), strict=True):
+        own = losses.pop(positions[at])
+        ranks[at] = 1 + sum(loss <= own for loss in losses)
+    return ranks
