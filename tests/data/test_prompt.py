@@ -68,7 +68,8 @@ def test_cut_keeps_the_beginning_without_eos_and_drop_discards_the_example(token
 def test_texts_have_the_ids_that_the_tokenizer_returns_whatever_it_was_used_for_before(tokenizer, special):
     texts = ["Egg wins.", "", "the end</s><s> of “it”", "a much longer text\n" * 20]
     expected = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
-    tokenizer(texts, padding=True, truncation=True, max_length=5, split_special_tokens=special)
+    tokenizer(texts, truncation=True, max_length=5, split_special_tokens=special)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
     assert encode_texts(tokenizer, texts) == expected
 
 
