@@ -5,7 +5,10 @@ Cleaning is idempotent and changes nothing beyond what `CHANGES` lists.
 
 import html
 import re
+import string
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 __all__ = ["CHANGES", "CleanRow", "clean_row", "clean_text", "headline_key"]
@@ -28,7 +31,10 @@ WIDE_SPACE = re.compile("[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 ZERO_WIDTH = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u180e\u200b\u2060\ufeff]")
 LINE_EDGE = re.compile(r" +(?=\n)|(?<=\n) +|^[ \n]+|[ \n]+$")
 QUOTES = str.maketrans("‘’“”", "''\"\"")
+EDGES = " .,:;!?"  # not compared at the edges of a headline
+IGNORED = EDGES + string.whitespace + "\x1c\x1d\x1e\x1f\"'‘’“”"
 BREAK = re.compile(r"$| *[\n:|–—]| - |\. | ?[A-Z]{2,}[^a-z]")
+BLANK_LINES = re.compile(r"\n{3,}")
 ADVERTISEMENT = re.compile(r"^advertisement[.:]?$(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -45,15 +51,41 @@ def unescape(text: str) -> str:
     return ENTITY.sub(lambda match: html.unescape(match[0]), text)
 
 
-PASSES = [
-    ("html_entities", unescape),
-    ("zero_width", lambda text: ZERO_WIDTH.sub("", text)),
-    ("line_endings", lambda text: LINE_ENDING.sub("\n", text)),
-    ("spaces", lambda text: WIDE_SPACE.sub(" ", text)),
-    ("spaces", lambda text: LINE_EDGE.sub("", text)),
-    ("unicode_form", lambda text: unicodedata.normalize("NFC", text)),
-    ("advertisement", lambda text: ADVERTISEMENT.sub("", text)),
-    ("blank_lines", lambda text: re.sub(r"\n{3,}", "\n\n", text)),
+def has_entity(text: str) -> bool:
+    return "&" in text
+
+
+def has_unprintable(text: str) -> bool:
+    """Whether a character other than LF is a control or format character, or a space other than the plain one."""
+    return not text.replace("\n", " ").isprintable()
+
+
+def has_line_edge(text: str) -> bool:
+    return " \n" in text or "\n " in text or text.strip(" \n") != text
+
+
+def may_be_decomposed(text: str) -> bool:
+    return not text.isascii()
+
+
+def may_advertise(text: str) -> bool:
+    return text[:1] in "aA" or "\na" in text or "\nA" in text
+
+
+def has_blank_lines(text: str) -> bool:
+    return "\n\n\n" in text
+
+
+# Each change with a condition for it. A condition costs much less than its change, and few texts meet any of them.
+PASSES: list[tuple[str, Callable[[str], bool], Callable[[str], str]]] = [
+    ("html_entities", has_entity, unescape),
+    ("zero_width", has_unprintable, partial(ZERO_WIDTH.sub, "")),
+    ("line_endings", has_unprintable, partial(LINE_ENDING.sub, "\n")),
+    ("spaces", has_unprintable, partial(WIDE_SPACE.sub, " ")),
+    ("spaces", has_line_edge, partial(LINE_EDGE.sub, "")),
+    ("unicode_form", may_be_decomposed, partial(unicodedata.normalize, "NFC")),
+    ("advertisement", may_advertise, partial(ADVERTISEMENT.sub, "")),
+    ("blank_lines", has_blank_lines, partial(BLANK_LINES.sub, "\n\n")),
 ]
 
 
@@ -67,11 +99,12 @@ def clean_text(text: str) -> tuple[str, set[str]]:
     before = None
     while before != text:
         before = text
-        for name, change in PASSES:
-            changed = change(text)
-            if changed != text:
-                changes.add(name)
-                text = changed
+        for name, may_change, change in PASSES:
+            if may_change(text):
+                changed = change(text)
+                if changed != text:
+                    changes.add(name)
+                    text = changed
     return text, changes
 
 
@@ -82,14 +115,14 @@ def drop_repeated_headline(headline: str, article: str) -> str:
     followed by punctuation or a dateline: "Area Man Wins Vote: A man", "Area Man Wins Vote TOLEDO, OH—". A sentence that
     merely starts with the same words ("Area Man Wins Vote Of His Life, say") is kept.
     """
-    quoted = headline.translate(QUOTES)
+    quoted = straighten_quotes(headline)
     while article:
         first, _, rest = article.partition("\n")
-        if headline_key(first) == headline_key(headline) != "":
+        if may_have_one_key(first, headline) and headline_key(first) == headline_key(headline) != "":
             article = rest.lstrip()
             continue
-        after = article[len(headline) :]
-        opens = article.translate(QUOTES).startswith(quoted) and len(headline.split()) >= 4
+        start, after = article[: len(headline)], article[len(headline) :]
+        opens = straighten_quotes(start) == quoted and len(headline.split()) >= 4
         if not opens or not BREAK.match(after):
             break
         article = after.lstrip(" \n:.–—-|")
@@ -110,6 +143,20 @@ def clean_row(headline: str, article: str) -> CleanRow:
 
 def headline_key(headline: str) -> str:
     """Return the form in which headlines are compared: case, quotes, spacing and punctuation at the edges are ignored."""
-    folded = unicodedata.normalize("NFKC", headline.translate(QUOTES)).casefold()
-    words = " ".join(re.sub("[\"']", "", folded).split())
-    return words.strip(" .,:;!?") or words or folded.strip()
+    folded = unicodedata.normalize("NFKC", straighten_quotes(headline)).casefold()
+    words = " ".join(folded.replace('"', "").replace("'", "").split())
+    return words.strip(EDGES) or words or folded.strip()
+
+
+def may_have_one_key(first: str, second: str) -> bool:
+    """Return False only if two texts have different keys: both begin, after quotes and punctuation, with ASCII, and differ.
+
+    A first line can be a whole article, whose key takes longer than all the rest of cleaning.
+    """
+    a, b = first.lstrip(IGNORED)[:2], second.lstrip(IGNORED)[:2]
+    # Two characters, because a letter may be composed with the mark that follows it.
+    return not (a.isascii() and b.isascii()) or a[:1].lower() == b[:1].lower()
+
+
+def straighten_quotes(text: str) -> str:
+    return text if text.isascii() else text.translate(QUOTES)

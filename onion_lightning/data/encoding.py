@@ -4,10 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.data.corpus import Corpus, column_values
@@ -135,12 +136,13 @@ def encode_batch(
     max_length: int,
     overflow: Overflow,
     counter: Counter,
-) -> dict[str, list[Any]]:
+) -> pa.Table:
     counter.begin(len(batch["headline"]))
     examples = encode_examples(tokenizer, batch["headline"], batch["article"], max_length, overflow)
     kept = [example or Example([], 0, 0) for example in examples]
     columns = {name: [getattr(example, name) for example in kept] for name in Example._fields}
-    return columns | {"length": [len(example.input_ids) for example in kept]}
+    columns["length"] = [len(ids) for ids in columns["input_ids"]]
+    return pa.table(columns, schema=FEATURES.arrow_schema)  # `datasets` takes longer to convert lists
 
 
 def cache_key(rows: str, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow) -> str:

@@ -4,6 +4,7 @@ Prompt and article are tokenized separately and their ids concatenated: Sentence
 of each text it encodes, so encoding both as one text would not give the ids that `generate` continues from.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -36,8 +37,13 @@ def format_prompt(headline: str) -> str:
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Encode plain texts. A special token that appears in a text (`</s>`) is encoded as ordinary text."""
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
-    return ids
+    encode = partial(tokenizer, add_special_tokens=False, split_special_tokens=True)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        ids: list[list[int]] = encode(texts).input_ids
+        return ids
+    encode("")  # sets the backend's options; the backend alone is faster, because it computes no offsets and masks
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, headlines: list[str]) -> list[list[int]]:
@@ -68,9 +74,9 @@ def encode_examples(
         One example per pair; None for a pair that is dropped or whose prompt alone fills `max_length`.
     """
     examples: list[Example | None] = []
-    bodies = encode_texts(tokenizer, articles)
-    for prompt, body in zip(encode_prompts(tokenizer, headlines), bodies, strict=True):
-        ids = [*prompt, *body, tokenizer.eos_token_id]
+    eos = tokenizer.eos_token_id  # looked up once: it takes as long as a fifth of an article
+    for prompt, body in zip(encode_prompts(tokenizer, headlines), encode_texts(tokenizer, articles), strict=True):
+        ids = [*prompt, *body, eos]
         fits = len(prompt) < max_length and (len(ids) <= max_length or overflow == "cut")
         examples.append(Example(ids[:max_length], len(prompt), len(ids)) if fits else None)
     return examples

@@ -1,10 +1,13 @@
 """Measures the time and memory of the data module for ten thousand to a million rows.
 
     python tests/benchmarks/rows.py 10000 100000 1000000
+    python tests/benchmarks/rows.py 1000000 --seconds 299
 
-Each size runs in its own process with its own caches. Rows are random excerpts of the sample corpus.
+Each size runs in its own process with its own caches. Rows are random excerpts of the sample corpus. The exit status is 1 if
+a size needs more memory or, with --seconds, more time than the limit.
 """
 
+import argparse
 import csv
 import os
 import random
@@ -14,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+GIGABYTES = 1.5
 
 
 def write_rows(file: Path, count: int) -> None:
@@ -29,7 +34,8 @@ def write_rows(file: Path, count: int) -> None:
             writer.writerow([f"{words[at + 50]} {number}", f"{number} {' '.join(body)}"])
 
 
-def measure(file: Path) -> None:
+def measure(file: Path, seconds: float) -> list[str]:
+    """Print one line of figures. Returns the limits that were exceeded."""
     import datasets
 
     from onion_lightning.data.module import OnionDataModule
@@ -41,22 +47,38 @@ def measure(file: Path) -> None:
     first = time.perf_counter() - began
     data.setup("test")
     second = time.perf_counter() - began - first
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    rows = f"{data.report.read:,} rows"
     print(
-        f"{data.report.read:>9,} rows: {first:7.1f} s without a cache, {second:5.1f} s with one, {memory:.2f} GB peak memory"
+        f"{rows:>14}: {first:7.1f} s without a cache, {second:5.1f} s with one, {memory:.2f} GB peak memory", flush=True
     )
+    exceeded = []
+    if memory >= GIGABYTES:
+        exceeded.append(f"{rows}: {memory:.2f} GB peak memory is not below {GIGABYTES} GB")
+    if first > seconds:
+        exceeded.append(f"{rows}: {first:.1f} s without a cache is more than {seconds:g} s")
+    return exceeded
+
+
+def in_a_process(count: int, seconds: float) -> bool:
+    """Measure one size. Returns whether it kept within the limits."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.csv"
+        write_rows(file, count)
+        command = [sys.executable, __file__, str(count), "--file", str(file), "--seconds", str(seconds)]
+        return subprocess.run(command, env=os.environ | {"HF_DATASETS_CACHE": folder}).returncode == 0
 
 
 def main() -> None:
-    if sys.argv[1] == "--file":
-        measure(Path(sys.argv[2]))
-        return
-    for count in map(int, sys.argv[1:]):
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "rows.csv"
-            write_rows(file, count)
-            environment = os.environ | {"HF_DATASETS_CACHE": folder}
-            subprocess.run([sys.executable, __file__, "--file", str(file)], env=environment, check=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=int, nargs="+", help="numbers of rows, such as 10000 1000000")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="time limit for each size, without a cache")
+    parser.add_argument("--file", type=Path, help="used by the script itself: measure one file in this process")
+    options = parser.parse_args()
+    if options.file is not None:
+        sys.exit("\n".join(measure(options.file, options.seconds)) or None)
+    within = [in_a_process(count, options.seconds) for count in options.rows]
+    sys.exit(0 if all(within) else 1)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,24 @@
 """Cleaning of single headlines and articles."""
 
+import sys
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onion_lightning.data.cleaning import CHANGES, clean_row, clean_text, headline_key
+from onion_lightning.data.cleaning import (
+    CHANGES,
+    LINE_ENDING,
+    PASSES,
+    WIDE_SPACE,
+    ZERO_WIDTH,
+    clean_row,
+    clean_text,
+    has_unprintable,
+    headline_key,
+    may_have_one_key,
+)
 from tests.data.conftest import readme_table
 
 PIECES = st.sampled_from(
@@ -66,6 +78,18 @@ def test_cleaning_a_row_is_idempotent(headline, article):
     assert clean_row(once.headline, once.article) == (once.headline, once.article, set())
 
 
+@given(TEXTS)
+def test_a_pass_is_skipped_only_if_it_would_change_nothing(text):
+    for _, may_change, change in PASSES:
+        assert may_change(text) or change(text) == text
+
+
+def test_every_character_that_is_removed_or_replaced_is_unprintable():
+    characters = "".join(map(chr, range(sys.maxunicode + 1)))
+    for pattern in (ZERO_WIDTH, LINE_ENDING, WIDE_SPACE):
+        assert all(map(has_unprintable, pattern.findall(characters)))
+
+
 @given(
     st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="&\xad\u180e"))
 )
@@ -108,6 +132,13 @@ def test_headlines_are_compared_without_case_quotes_and_spacing():
     assert len({headline_key(f"Student Gets {grade}") for grade in ("A", "A+", "A-", "C#")}) == 4
     assert headline_key("की") != headline_key("का")
     assert headline_key("!!") != headline_key("??")
+
+
+@pytest.mark.parametrize("start", [" “", "'.", "\t", "\x1c", "…"])
+@given(headline=TEXTS | st.text(alphabet=" .'“aAbé\u0301", max_size=4), more=TEXTS)
+def test_a_first_line_with_the_same_key_as_the_headline_is_always_compared(start, headline, more):
+    for first in (start + headline, headline.upper(), headline + more):
+        assert may_have_one_key(first, headline) or headline_key(first) != headline_key(headline)
 
 
 def test_the_readme_lists_every_change():

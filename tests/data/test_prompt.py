@@ -1,5 +1,6 @@
 """Prompts and training examples as token ids."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,3 +62,21 @@ def test_cut_keeps_the_beginning_without_eos_and_drop_discards_the_example(token
     assert tokenizer.eos_token_id not in cut.input_ids
     assert encode_one(tokenizer, "Egg", "word " * 50, 40, "drop") is None
     assert encode_one(tokenizer, "Egg " * 60, "word", 40) is None
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_texts_have_the_ids_that_the_tokenizer_returns_whatever_it_was_used_for_before(tokenizer, special):
+    texts = ["Egg wins.", "", "the end</s><s> of “it”", "a much longer text\n" * 20]
+    expected = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
+    tokenizer(texts, truncation=True, max_length=5, split_special_tokens=special)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    assert encode_texts(tokenizer, texts) == expected
+
+
+def test_a_tokenizer_without_a_backend_gives_the_same_ids(tokenizer):
+    class Slow:
+        def __call__(self, texts, **options):
+            return tokenizer(texts, **options)
+
+    texts = ["Egg wins.", "the end</s><s> of “it”"]
+    assert encode_texts(Slow(), texts) == encode_texts(tokenizer, texts)
