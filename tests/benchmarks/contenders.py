@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["Ratio", "add_flags", "machine", "main", "measure", "say", "status"]
+__all__ = ["Figures", "Ratio", "machine", "main", "measure", "say"]
 
 Figures = dict[str, float]
 Contender = Callable[[argparse.Namespace], Figures]
@@ -50,13 +50,6 @@ class Ratio(NamedTuple):
         if self.kind == "within":
             return abs(median - 1) <= self.target
         return median >= self.target if self.kind == "at least" else median <= self.target
-
-
-def status(name: str) -> int:
-    """Return a line of this process's status in bytes: VmRSS is the current size, VmHWM the peak."""
-    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 def say(line: str) -> None:
@@ -113,15 +106,14 @@ def spread(values: Sequence[float]) -> str:
     return median if len(values) == 1 else f"{median} ({min(values):,.4g} to {max(values):,.4g})"
 
 
-def add_flags(parser: argparse.ArgumentParser, contenders: Sequence[str]) -> None:
-    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
-    parser.add_argument("--only", nargs="+", choices=contenders, help="contenders to run; by default, all")
-    parser.add_argument("--contender", choices=contenders, help=argparse.SUPPRESS)  # measure it in this process
-
-
 def main(
-    parser: argparse.ArgumentParser, contenders: Mapping[str, Contender], ratios: Sequence[Ratio], *notes: str
-) -> Any:
+    parser: argparse.ArgumentParser,
+    contenders: Mapping[str, Contender],
+    ratios: Sequence[Ratio],
+    *notes: str,
+    prepare: Callable[[argparse.Namespace], None] = lambda args: None,
+    finish: Callable[[argparse.Namespace, list[dict[str, Figures]]], None] = lambda args, rounds: None,
+) -> int:
     """Parse the command line, run the contenders in rounds, print the tables, and return the exit status.
 
     Args:
@@ -129,12 +121,17 @@ def main(
         contenders: functions of the parsed flags that measure one contender in this process.
         ratios: to compute in each round.
         notes: what a reader of the tables must know.
+        prepare: runs once, before the first contender.
+        finish: runs once, with the figures of each contender in each round.
     """
-    add_flags(parser, list(contenders))
+    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
+    parser.add_argument("--only", nargs="+", choices=contenders, help="contenders to run; by default, all")
+    parser.add_argument("--contender", choices=contenders, help=argparse.SUPPRESS)  # measure it in this process
     args = parser.parse_args()
     if args.contender:
         print(json.dumps(contenders[args.contender](args)))
         return 0
+    prepare(args)
     rounds: list[dict[str, Figures]] = []
     for number in range(args.rounds):
         rounds.append({})
@@ -144,4 +141,5 @@ def main(
     lines, missed = ratio_table(rounds, ratios)
     print("\n".join([machine(), *notes, f"`python {shlex.join(sys.argv)}`", "", *figure_table(rounds), *lines]))
     say("".join(f"below target: {line}\n" for line in missed) or "no figure is below its target")
+    finish(args, rounds)
     return 1 if missed else 0

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from config_memory import llama_2_7b
-from contenders import status
+from process_memory import status
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 

@@ -11,30 +11,24 @@ loss is computed for both by one function, afterwards. `--search` measures the s
 """
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import torch
-from contenders import Figures, Ratio, main, status
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, TrainerCallback
+from clocked import fit
+from contenders import Figures, Ratio, main
+from documented import BFLOAT16, BITS, DTYPE, LOAD_IN, NOTE, documented_model
+from process_memory import status
+from transformers import PreTrainedModel, TrainerCallback
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import Example, encode_examples
-from onion_lightning.model.base_model import best_precision, has_bfloat16
 from onion_lightning.model.module import OnionModule
 from onion_lightning.pretrained.locate import load_tokenizer, locate
 
-CPU = torch.device("cpu")
 LENGTH, ROWS, RATE, WARMUP, HELD_OUT = 512, 4, 1e-3, 0.1, 16
-LORA = LoraConfig(
-    r=8, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", bias="none"
-)
 
 
 class Setting(NamedTuple):
@@ -85,8 +79,7 @@ def held_out_loss(base: PreTrainedModel, examples: list[Example]) -> float:
     """Return the mean of -log p over the tokens of held-out articles, one row at a time, in nats."""
     base.eval()
     loss, count = 0.0, 0
-    precision = torch.bfloat16 if has_bfloat16(CPU) else torch.float32
-    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+    with torch.inference_mode(), torch.autocast("cpu", DTYPE, enabled=BFLOAT16):
         for ids, prompt, _ in examples:
             hidden = base.get_decoder()(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
             logits = base.get_output_embeddings()(hidden[0, prompt - 1 : -1]).float()  # (supervised, vocabulary)
@@ -103,11 +96,10 @@ def weight_bytes(base: torch.nn.Module) -> int:
     return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 
 
-def figures(base: PreTrainedModel, seconds: float, train: list[Example], held_out: list[Example]) -> Figures:
-    peak = status("VmHWM") / 1e9
+def figures(base: PreTrainedModel, seconds: float, peak: int, train: list[Example], held_out: list[Example]) -> Figures:
     return {
         "tokens/s": sum(len(one.input_ids) for one in train) / seconds,
-        "peak GB": peak,
+        "peak GB": peak / 1e9,
         "held-out loss": held_out_loss(base, held_out[:HELD_OUT]),
         "weights GB": weight_bytes(base) / 1e9,
     }
@@ -116,19 +108,8 @@ def figures(base: PreTrainedModel, seconds: float, train: list[Example], held_ou
 # Contenders
 
 
-class LightningClock(pl.Callback):
-    """Times the steps of an epoch, from the first batch to the end of the last optimizer step."""
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:
-            self.began = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.seconds = time.perf_counter() - self.began
-
-
 class TransformersClock(TrainerCallback):
-    """Times the same for a Trainer of transformers."""
+    """Times the steps of a Trainer of transformers, from the first batch to the end of the last step."""
 
     began = 0.0
 
@@ -140,60 +121,12 @@ class TransformersClock(TrainerCallback):
 
 
 def ours(args: argparse.Namespace, bits: str) -> Figures:
-    """Train with this project's module, data module and a Trainer that is configured as in `fit`."""
     rows, held_out = sample_texts()
     rows = rows[: args.articles]
-    module = OnionModule("demo", "int8" if bits == "8" else "none", learning_rate=RATE, warmup_ratio=WARMUP, seed=0)
-    clock = LightningClock()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        precision=best_precision(CPU),
-        max_epochs=1,
-        gradient_clip_val=1.0,
-        limit_val_batches=0,
-        callbacks=[clock],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows.csv"
-        write_rows(file, rows)
-        data = OnionDataModule(
-            path=str(file),
-            base_model="demo",
-            val_fraction=0.0,
-            test_fraction=0.0,
-            max_length=LENGTH,
-            batch_size=ROWS,
-            global_batch_size=ROWS,
-            seed=0,
-        )
-        trainer.fit(module, data)
-    assert data.report.kept == len(rows)
-    return figures(module.language_model, clock.seconds, encode(rows), encode(held_out))
-
-
-def write_rows(file: Path, rows: list[dict[str, str]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["headline", "article"])
-        writer.writerows([row["headline"], row["article"]] for row in rows)
-
-
-def documented_model(source: str, bits: str, checkpointing: bool) -> Any:
-    """Load a model with adapters as the documents of transformers and peft advise."""
-    quantization = BitsAndBytesConfig(load_in_8bit=True) if bits == "8" else None
-    dtype = torch.bfloat16 if has_bfloat16(CPU) else torch.float32
-    base = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, quantization_config=quantization, device_map={"": "cpu"}
-    )
-    if bits == "8":
-        base = prepare_model_for_kbit_training(base, checkpointing, {"use_reentrant": False} if checkpointing else None)
-    torch.manual_seed(0)
-    return get_peft_model(base, LORA)
+    module = OnionModule("demo", LOAD_IN[bits], learning_rate=RATE, warmup_ratio=WARMUP, seed=0)
+    clock = fit(module, [(row["headline"], row["article"]) for row in rows], LENGTH, ROWS)
+    peak = max(clock.loading, clock.training)
+    return figures(module.language_model, clock.total, peak, encode(rows), encode(held_out))
 
 
 def trl(args: argparse.Namespace, bits: str, setting: Setting) -> Figures:
@@ -222,7 +155,7 @@ def trl(args: argparse.Namespace, bits: str, setting: Setting) -> Figures:
             train_sampling_strategy="group_by_length" if setting.batching == "grouped" else "random",
             completion_only_loss=True,
             gradient_checkpointing=setting.checkpointing,
-            bf16=has_bfloat16(CPU),
+            bf16=BFLOAT16,
             use_cpu=True,
             save_strategy="no",
             logging_strategy="no",
@@ -232,7 +165,7 @@ def trl(args: argparse.Namespace, bits: str, setting: Setting) -> Figures:
             seed=0,
         )
         trainer = SFTTrainer(
-            documented_model(locate("demo"), bits, setting.checkpointing),
+            documented_model(locate("demo"), bits, checkpointing=setting.checkpointing),
             config,
             train_dataset=Dataset.from_dict(table),
             processing_class=load_tokenizer("demo"),
@@ -242,16 +175,16 @@ def trl(args: argparse.Namespace, bits: str, setting: Setting) -> Figures:
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(setting.adapters)
         trainer.train()
-    return figures(trainer.model.get_base_model(), clock.seconds, train, encode(held_out))
+    return figures(trainer.model.get_base_model(), clock.seconds, status("VmHWM"), train, encode(held_out))
 
 
 # The command
 
-CONTENDERS = {f"ours {bits} bit": lambda args, bits=bits: ours(args, bits) for bits in BEST}
-CONTENDERS |= {f"TRL {bits} bit": lambda args, bits=bits: trl(args, bits, BEST[bits]) for bits in BEST}
+CONTENDERS = {f"ours {bits} bit": lambda args, bits=bits: ours(args, bits) for bits in BITS}
+CONTENDERS |= {f"TRL {bits} bit": lambda args, bits=bits: trl(args, bits, BEST[bits]) for bits in BITS}
 CANDIDATES = {
     f"TRL {bits} bit, {name}": lambda args, bits=bits, setting=setting: trl(args, bits, setting)
-    for bits in BEST
+    for bits in BITS
     for name, setting in SEARCHED.items()
 }
 RATIOS = [
@@ -275,5 +208,4 @@ def arguments() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     searching = "--search" in sys.argv
-    bits16 = f'"16 bit" is {"bfloat16" if has_bfloat16(CPU) else "float32: this CPU has no bfloat16"}'
-    sys.exit(main(arguments(), CANDIDATES if searching else CONTENDERS, [] if searching else RATIOS, bits16))
+    sys.exit(main(arguments(), CANDIDATES if searching else CONTENDERS, [] if searching else RATIOS, NOTE))
