@@ -16,7 +16,7 @@ from tests.conftest import ROOT, curve, records, sample_rows
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 
 SHAPE = os.environ.get("ONION_FULL_SIZE_SHAPE", "7b")
-LENGTH = 40  # tokens per article
+LENGTH = 128  # tokens per article
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ class Traffic(pl.Callback):
             for name in COLLECTIVES:
                 setattr(dist, name, self.counted(getattr(dist, name)))
 
-    def gradients(self, group: Any, bucket: dist.GradBucket) -> Any:
+    def gradients(self, group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
         """Add up a bucket of gradients over the ranks, as DDP does."""
         self.bytes["gradients"] += size(bucket.buffer())
         return allreduce_hook(group, bucket)
