@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from config_memory import llama_2_7b
-from memory import status
+from process_memory import status
 from transformers import LlamaForCausalLM
 
 from onion_lightning.attention.page import render_page

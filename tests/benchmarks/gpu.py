@@ -75,7 +75,7 @@ def write_model(shape: str, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     say(f"Writing random weights of the shape {shape} to {folder} ...")
     config = LlamaConfig(**dict(zip(SIZES, SHAPES[shape], strict=True)), max_position_embeddings=4096)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder, max_shard_size="2GB")
 
 
 def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:

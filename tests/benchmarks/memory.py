@@ -11,7 +11,6 @@ Each case runs in a process of its own, on the CPU. The 7B shape has random weig
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from config_memory import llama_2_7b
+from process_memory import status
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -71,13 +71,6 @@ SEVEN_B = [
 # Freed memory goes back to the system at once.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_ARENA_MAX": "1"}
 ENVIRONMENT["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-
-
-def status(name: str) -> int:
-    """Return a line of this process's status in bytes: VmRSS is the current size, VmHWM the peak."""
-    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 def config_of(case: Case) -> PretrainedConfig:
