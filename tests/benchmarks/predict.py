@@ -105,7 +105,7 @@ def ours(args: argparse.Namespace, bits: str) -> Figures:
         enable_progress_bar=False,
         enable_checkpointing=False,
     )
-    data = OnionDataModule(base_model="demo", headlines=headlines(args))
+    data = OnionDataModule(base_model="demo", headlines=headlines(args), predict_batch_size=32)
     batches = trainer.predict(module, datamodule=data)
     articles = [article for batch in batches or [] for article in batch.articles]
 
