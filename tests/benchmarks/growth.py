@@ -60,11 +60,16 @@ def draw(args: argparse.Namespace, rounds: Sequence[dict[str, Figures]]) -> None
     _, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, x, y in zip(axes, ("tokens per row", "rows"), (STEP, PREPARING), strict=True):
         names = [name for name, figures in rounds[0].items() if y in figures]
+        if not names:
+            axis.remove()
+            continue
         values = [[one[name][y] for one in rounds] for name in names]
         positions = [rounds[0][name][x] for name in names]
         axis.plot(positions, [statistics.median(one) for one in values], "o-")
         axis.fill_between(positions, [min(one) for one in values], [max(one) for one in values], alpha=0.2)
         axis.set(xscale="log", xlabel=x, ylabel=y, ylim=(0, None))
+        axis.set_xticks(positions, [f"{one:,}" for one in positions])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     pyplot.savefig(args.output)
 
