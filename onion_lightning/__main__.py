@@ -12,11 +12,11 @@ def run() -> int:
     share_cores()
     # On a CPU with bfloat16, bitsandbytes recommends a package that speeds up 4 bit whenever it is imported.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    gc.disable()  # importing creates half a million objects that stay: looking for garbage takes a fifth of its time
+    # Imports create a million objects that stay, and looking for garbage among them takes a fifth of the time. `OnionCLI`
+    # enables it again when all is imported.
+    gc.disable()
     from onion_lightning.cli.main import main
 
-    gc.freeze()
-    gc.enable()
     return main()
 
 

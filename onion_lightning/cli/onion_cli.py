@@ -1,5 +1,6 @@
 """LightningCLI for OnionModule and OnionDataModule."""
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -179,6 +180,9 @@ class OnionCLI(LightningCLI):
             super().instantiate_classes()
         except (MisconfigurationException, ImportError, ValueError) as error:
             raise explain_building(error, self.options.as_dict()) from error
+        if not gc.isenabled():  # see __main__.py
+            gc.freeze()  # collections need not examine what is there
+            gc.enable()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Build the Trainer, or the session of a command that needs none."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NamedTuple
@@ -84,8 +85,10 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     ids, texts, full_lengths = {}, {}, []
     too_long = cut = 0
     counter = Counter("tokenizing", corpus.kept)
+    work = partial(encode_batch, tokenizer=tokenizer, max_length=max_length, overflow=overflow, counter=counter)
+    settings = settings_key(tokenizer, max_length, overflow)
     for split, rows in corpus.splits.items():
-        encoded = encode_split(rows, tokenizer, max_length, overflow, counter)
+        encoded = encode_split(rows, work, settings)
         length, full = column_values(encoded, "length"), column_values(encoded, "full_length")
         kept = np.flatnonzero(length)
         too_long += len(rows) - len(kept)
@@ -109,25 +112,18 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     return Encoded(ids, texts, report)
 
 
-def encode_split(
-    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow, counter: Counter
-) -> datasets.Dataset:
-    """Tokenize the rows of a split. A `length` of 0 marks a row to drop."""
+def encode_split(rows: datasets.Dataset, work: Callable[..., Any], settings: str) -> datasets.Dataset:
+    """Tokenize the rows of a split, or read them from the cache. A `length` of 0 marks a row to drop.
+
+    Args:
+        rows: of the split.
+        work: `encode_batch` with its settings.
+        settings: the settings as a part of the cache key.
+    """
     if not len(rows):  # mapping no rows would return no columns
         return datasets.Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
-    return rows.map(
-        partial(
-            encode_batch,
-            tokenizer=tokenizer,
-            max_length=max_length,
-            overflow=overflow,
-            counter=counter,
-        ),
-        batched=True,
-        remove_columns=rows.column_names,
-        features=FEATURES,
-        new_fingerprint=cache_key(dataset_fingerprint(rows), tokenizer, max_length, overflow),
-    )
+    key = hashlib.sha256(f"{dataset_fingerprint(rows)} {settings}".encode()).hexdigest()[:16]
+    return rows.map(work, batched=True, remove_columns=rows.column_names, features=FEATURES, new_fingerprint=key)
 
 
 def encode_batch(
@@ -145,16 +141,16 @@ def encode_batch(
     return pa.table(columns, schema=FEATURES.arrow_schema)  # `datasets` takes longer to convert lists
 
 
-def cache_key(rows: str, tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow) -> str:
-    """Return the fingerprint of encoded rows.
+def settings_key(tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow) -> str:
+    """Return a hash of what the token ids of a text depend on.
 
     It includes the tokenizer's vocabulary rather than its pickle: the pickle of a fast tokenizer changes when it is used.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     template = encode_prompt(tokenizer, "")
-    parts = (rows, vocabulary, tokenizer.eos_token_id, template, max_length, overflow)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    parts = (vocabulary, tokenizer.eos_token_id, template, max_length, overflow)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def count_tokens(lengths: np.ndarray) -> TokenCounts:

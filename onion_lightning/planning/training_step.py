@@ -8,7 +8,7 @@ import torch
 from onion_lightning.data.collate import Batch
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.optimizer_step import adamw_with_cosine
-from onion_lightning.planning.live_memory import LiveMemory
+from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 
 __all__ = ["DeviceType", "StepMemory", "trace_optimizer", "trace_step"]
 
@@ -93,7 +93,7 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
 
 
 def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[list[torch.Tensor], int]:
-    """Run optimizer steps, and leave gradients on the adapters.
+    """Run an optimizer step, and leave gradients on the adapters.
 
     Returns:
         The optimizer's state, and the largest addition to it during a step in bytes.
@@ -104,8 +104,7 @@ def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[list[
     optimizer = adamw_with_cosine(module.parameters(), module.learning_rate, module.weight_decay, 0.0, 1)["optimizer"]
     for group in optimizer.param_groups:
         group["foreach"] = device_type == "cuda"  # the default there
-    optimizer.step()  # creates the state
     with LiveMemory() as memory:
-        optimizer.step()
+        optimizer.step()  # creates the whole state first
     state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
-    return state, memory.peak
+    return state, memory.peak - storage_bytes(state)
