@@ -61,19 +61,27 @@ def test_equal_headlines_count_against_the_own_one(scorer):
     assert rank_headlines(scorer, [PROMPTS[0]] * 3, [1], ["An egg wins again."]) == [3]
 
 
-def test_what_prompts_begin_with_is_computed_once(scorer, monkeypatch):
-    read = []
-    forward = type(scorer.language_model.get_decoder()).forward
+@pytest.fixture
+def shapes(scorer):
+    """The shapes of the token ids that the model is called with."""
+    found = []
+    embeddings = scorer.language_model.get_input_embeddings()
+    hook = embeddings.register_forward_pre_hook(lambda _, inputs: found.append(tuple(inputs[0].shape)))
+    yield found
+    hook.remove()
 
-    def count(self, input_ids, **more):
-        read.append(input_ids.numel())
-        return forward(self, input_ids, **more)
 
-    count.__signature__ = __import__("inspect").signature(forward)
-    monkeypatch.setattr(type(scorer.language_model.get_decoder()), "forward", count)
+def test_the_examples_before_all_prompts_are_computed_once(scorer, shapes):
     completion_losses(scorer, [EXAMPLES + prompt for prompt in PROMPTS], COMPLETIONS)
-    assert read[0] == len(EXAMPLES) + 1  # they share BOS, too
-    assert sum(read[1:]) < 2 * sum(map(len, PROMPTS + COMPLETIONS))
+    assert shapes == [
+        (1, len(EXAMPLES) + 1),
+        (4, 6),
+    ]  # the prompts begin with the same token, and the longest rest has 2 + 4
+
+
+def test_each_prompt_is_computed_once_for_all_openings(scorer, shapes):
+    opening_losses(scorer, PROMPTS, COMPLETIONS)
+    assert shapes == [(2, 2), (8, 5), (2, 3), (8, 5)]  # of each length, two prompts and their eight pairs with openings
 
 
 def test_only_long_beginnings_are_shared_and_never_a_last_token():
