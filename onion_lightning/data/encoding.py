@@ -112,7 +112,7 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     return Encoded(ids, texts, report)
 
 
-def encode_split(rows: datasets.Dataset, work: Callable[..., Any], settings: str) -> datasets.Dataset:
+def encode_split(rows: datasets.Dataset, work: Callable[..., pa.Table], settings: str) -> datasets.Dataset:
     """Tokenize the rows of a split, or read them from the cache. A `length` of 0 marks a row to drop.
 
     Args:
