@@ -21,9 +21,10 @@ def run() -> int:
 
 
 def share_cores() -> None:
-    """Have idle threads of OpenMP sleep instead of spin, unless the user has chosen. It is read when torch is loaded.
+    """Have idle threads of OpenMP sleep instead of spin, unless the user has chosen. OpenMP reads this when torch is loaded.
 
-    Two commands on the same cores, each with a thread for every core, would otherwise take turns at spinning.
+    Some builds of OpenMP sleep anyway, such as that in torch 2.13.0 for Linux. With those that spin, two commands on the same
+    cores run many times slower.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
