@@ -76,16 +76,21 @@ def has_blank_lines(text: str) -> bool:
     return "\n\n\n" in text
 
 
-# Each change with a condition for it. A condition costs much less than its change, and few texts meet any of them.
-PASSES: list[tuple[str, Callable[[str], bool], Callable[[str], str]]] = [
-    ("html_entities", has_entity, unescape),
-    ("zero_width", has_unprintable, partial(ZERO_WIDTH.sub, "")),
-    ("line_endings", has_unprintable, partial(LINE_ENDING.sub, "\n")),
-    ("spaces", has_unprintable, partial(WIDE_SPACE.sub, " ")),
-    ("spaces", has_line_edge, partial(LINE_EDGE.sub, "")),
-    ("unicode_form", may_be_decomposed, partial(unicodedata.normalize, "NFC")),
-    ("advertisement", may_advertise, partial(ADVERTISEMENT.sub, "")),
-    ("blank_lines", has_blank_lines, partial(BLANK_LINES.sub, "\n\n")),
+# Changes by the condition that a text must meet. A condition costs much less than its changes, and few texts meet any.
+PASSES: list[tuple[Callable[[str], bool], list[tuple[str, Callable[[str], str]]]]] = [
+    (has_entity, [("html_entities", unescape)]),
+    (
+        has_unprintable,
+        [
+            ("zero_width", partial(ZERO_WIDTH.sub, "")),
+            ("line_endings", partial(LINE_ENDING.sub, "\n")),
+            ("spaces", partial(WIDE_SPACE.sub, " ")),
+        ],
+    ),
+    (has_line_edge, [("spaces", partial(LINE_EDGE.sub, ""))]),
+    (may_be_decomposed, [("unicode_form", partial(unicodedata.normalize, "NFC"))]),
+    (may_advertise, [("advertisement", partial(ADVERTISEMENT.sub, ""))]),
+    (has_blank_lines, [("blank_lines", partial(BLANK_LINES.sub, "\n\n"))]),
 ]
 
 
@@ -99,8 +104,8 @@ def clean_text(text: str) -> tuple[str, set[str]]:
     before = None
     while before != text:
         before = text
-        for name, may_change, change in PASSES:
-            if may_change(text):
+        for may_change, passes in PASSES:
+            for name, change in passes if may_change(text) else ():
                 changed = change(text)
                 if changed != text:
                     changes.add(name)
