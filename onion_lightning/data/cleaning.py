@@ -154,13 +154,12 @@ def headline_key(headline: str) -> str:
 
 
 def may_have_one_key(first: str, second: str) -> bool:
-    """Return False only if two texts have different keys: both begin, after quotes and punctuation, with ASCII, and differ.
+    """Return False only if two texts have different keys: after quotes and punctuation, both begin with ASCII, and differ.
 
     A first line can be a whole article, whose key takes longer than all the rest of cleaning.
     """
-    a, b = first.lstrip(IGNORED)[:2], second.lstrip(IGNORED)[:2]
-    # Two characters, because a letter may be composed with the mark that follows it.
-    return not (a.isascii() and b.isascii()) or a[:1].lower() == b[:1].lower()
+    a, b = first.lstrip(IGNORED)[:1], second.lstrip(IGNORED)[:1]
+    return a.lower() == b.lower() or not (a.isascii() and b.isascii())  # an accent that follows changes no letter
 
 
 def straighten_quotes(text: str) -> str:
