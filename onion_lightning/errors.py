@@ -29,7 +29,7 @@ class NoGradientError(OnionError):
 
 
 class NonFiniteError(OnionError):
-    """The loss or the gradient is not finite. The step changes nothing and no checkpoint is written."""
+    """A loss, a gradient or logits are not finite. In training, the step changes nothing and no checkpoint is written."""
 
 
 class Interrupted(BaseException):

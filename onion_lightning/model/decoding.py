@@ -20,7 +20,7 @@ from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell_once
 from onion_lightning.model.adapters import merged_adapters, scaled_adapters
 from onion_lightning.model.articles.record import Article
-from onion_lightning.model.sampling import NucleusSampling
+from onion_lightning.model.sampling import FiniteLogits, NucleusSampling
 
 __all__ = [
     "Decoding",
@@ -77,7 +77,7 @@ class Decoding:
         sampling = [NucleusSampling(self.temperature, self.top_p)] if self.temperature > 0 else []
         return {
             "max_new_tokens": self.max_new_tokens,
-            "logits_processor": LogitsProcessorList([penalty, *sampling]),
+            "logits_processor": LogitsProcessorList([FiniteLogits(), penalty, *sampling]),
             "repetition_penalty": 1.0,  # that of `generate` would penalize the prompt too
             "do_sample": False,  # `NucleusSampling` has drawn the token
         }

@@ -4,9 +4,28 @@ import torch
 import torch.nn.functional as F
 from transformers import LogitsProcessor
 
-__all__ = ["NucleusSampling"]
+from onion_lightning.errors import NonFiniteError
+
+__all__ = ["FiniteLogits", "NucleusSampling"]
 
 CANDIDATES = 1024  # most probable tokens of a row that are looked at before its whole vocabulary is sorted
+
+
+class FiniteLogits(LogitsProcessor):
+    """Stops generation where no token has a probability; greedy decoding would write token 0 from then on."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores, (rows, vocabulary).
+
+        Raises:
+            NonFiniteError: a row contains NaN or infinity, or nothing above minus infinity.
+        """
+        if not scores.amax(-1).isfinite().all():
+            raise NonFiniteError(
+                "--ckpt_path: the model's logits are not finite; either the checkpoint is damaged or a value overflowed: try"
+                " --trainer.precision 32-true."
+            )
+        return scores
 
 
 class NucleusSampling(LogitsProcessor):

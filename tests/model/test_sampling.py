@@ -4,8 +4,10 @@ import pytest
 import torch
 from transformers import TopPLogitsWarper
 
+from onion_lightning.errors import NonFiniteError
 from onion_lightning.model import sampling
 from onion_lightning.model.sampling import NucleusSampling
+from tests.conftest import module
 
 ROWS = 20_000
 
@@ -49,3 +51,17 @@ def test_the_smallest_and_the_largest_random_number_draw_a_token_that_has_a_prob
     scores = torch.full((1, 5000), -torch.inf)
     scores[0, 10:13] = torch.tensor([0.0, 1.0, 0.5])
     assert 10 <= int(draw(scores, 1.0, top_p)) < 13
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_stop_generation_instead_of_writing_anything(tiny_base, value, temperature):
+    made = module(tiny_base, temperature=temperature, max_new_tokens=4)
+    made.language_model.lm_head.register_forward_hook(lambda layer, inputs, logits: torch.full_like(logits, value))
+    with pytest.raises(NonFiniteError, match="the model's logits are not finite"):
+        made.write(["Egg Wins"], seed=0)
+
+
+def test_a_token_that_is_excluded_does_not_count_as_not_finite():
+    scores = torch.tensor([[0.0, -torch.inf]])
+    assert sampling.FiniteLogits()(torch.zeros(1, 1), scores) is scores
