@@ -36,7 +36,7 @@ STARTS = {f"{name} --help".strip(): 0 for name in ("fit", "", "attend", "evaluat
 STARTS |= {"--version": 2, "fit --data.batch_sise 3": 2}
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 DEFAULT = {"KMP_BLOCKTIME": "200"}  # LLVM's default, which GNU's OpenMP ignores: __main__.py then sets nothing
-EVERY = 6  # steps between two checkpoints, as in configs/cpu.yaml
+EVERY = 18  # steps between two checkpoints, as in configs/cpu.yaml
 
 Figures = dict[str, float]
 
