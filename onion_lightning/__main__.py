@@ -24,8 +24,7 @@ def run() -> int:
 def share_cores() -> None:
     """Have idle threads of OpenMP sleep instead of spin, unless the user has chosen. OpenMP reads this when torch is loaded.
 
-    Some builds of OpenMP sleep anyway, such as that in torch 2.13.0 for Linux. With those that spin, two commands on the same
-    cores run many times slower.
+    The default spins 300,000 times, and two commands on the same cores then run many times slower.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

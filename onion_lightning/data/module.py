@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
+from onion_lightning.data.flags import check_flags
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
 from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
-from onion_lightning.errors import OnionError, check_range
+from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
 
@@ -274,34 +275,3 @@ class OnionDataModule(pl.LightningDataModule):
         assert self.trainer is not None
         world, rank = self.trainer.world_size, self.trainer.global_rank
         return HeldOutSampler(lengths, batch_size or self.batch_size, world, rank, self.done_batches)
-
-
-def check_flags(data: OnionDataModule) -> None:
-    """Check the flags.
-
-    Raises:
-        OnionError: a value is out of range, or two flags contradict each other.
-    """
-    counts = {"batch_size": 1, "global_batch_size": 1, "predict_batch_size": 1, "max_length": 8, "min_words": 0}
-    for name, smallest in counts.items():
-        value = getattr(data, name)
-        check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
-    workers, most = data.num_workers, 4 * (os.cpu_count() or 1)
-    check_range("--data.num_workers", workers, 0 <= workers <= most, f"from 0 to {most}, four for each CPU")
-    check_range("--data.seed", data.seed, data.seed >= 0, "at least 0")  # numpy refuses others
-    val, test = data.fractions
-    check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
-    check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")
-    headline, article = data.columns
-    if headline is not None and article is not None and headline.casefold() == article.casefold():
-        raise OnionError(f"--data.article_column {article}: is the --data.headline_column too; name another column.")
-    if data.headlines is not None and data.headlines_file is not None:
-        raise OnionError(
-            f"--data.headlines_file {data.headlines_file}: cannot be combined with --data.headlines; give one of them (null"
-            " for the other, if a YAML file sets it)."
-        )
-    if val + test >= 1:
-        raise OnionError(
-            f"--data.val_fraction {val}: with --data.test_fraction {test} leaves no rows to train on; give smaller"
-            " fractions."
-        )

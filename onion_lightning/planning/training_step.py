@@ -10,7 +10,7 @@ from onion_lightning.model.module import OnionModule
 from onion_lightning.model.optimizer_step import adamw_with_cosine
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 
-__all__ = ["DeviceType", "StepMemory", "trace_optimizer", "trace_step"]
+__all__ = ["DeviceType", "StepMemory", "full_batch", "trace_optimizer", "trace_step"]
 
 DeviceType = Literal["cuda", "cpu"]
 
@@ -47,12 +47,18 @@ def use_dropout_of_cuda(module: torch.nn.Module) -> None:
             module.set_submodule(name, CudaDropout(layer.p))
 
 
-def fake_batch(rows: int, length: int) -> Batch:
-    """Return a micro-batch in which every token but a row's first is supervised."""
-    ids = torch.zeros(rows * length, dtype=torch.long)
-    targets, predictors = (torch.zeros(rows * (length - 1), dtype=torch.long) for _ in range(2))
-    lengths = [length] * rows
-    return Batch(input_ids=ids, row_lengths=lengths, targets=targets, predictors=predictors, supervised=1, tokens=1)
+def full_batch(rows: int, length: int, device: torch.device | None = None) -> Batch:
+    """Return a micro-batch of rows of the same length, in which every token but a row's first is supervised."""
+    ids = torch.zeros(rows * length, dtype=torch.long, device=device)
+    predictors = torch.arange(rows * length, device=device).view(rows, length)[:, :-1].flatten()
+    return Batch(
+        input_ids=ids,
+        row_lengths=[length] * rows,
+        targets=torch.zeros_like(predictors),
+        predictors=predictors,
+        supervised=len(predictors),
+        tokens=len(ids),
+    )
 
 
 def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, device_type: DeviceType) -> StepMemory:
@@ -80,7 +86,7 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
     handle = module.language_model.get_decoder().register_forward_hook(after_decoder)
     if device_type == "cuda":
         use_dropout_of_cuda(module)
-    batch = fake_batch(rows, length)
+    batch = full_batch(rows, length)
     with memory:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             loss = module.loss_sum(batch)

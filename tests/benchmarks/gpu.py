@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from onion_lightning.data.collate import Batch
 from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, has_bfloat16
 from onion_lightning.model.module import OnionModule
+from onion_lightning.planning.training_step import full_batch
 
 SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size"),
@@ -87,21 +88,6 @@ def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
 # One GPU
 
 
-def one_length(rows: int, length: int, device: torch.device) -> Batch:
-    """Return a micro-batch whose rows have no padding, and in which every token is supervised."""
-    ids = torch.randint(3, 600, (rows * length,), device=device)
-    count = rows * (length - 1)
-    targets, predictors = ids[:count], torch.arange(count, device=device)
-    return Batch(
-        input_ids=ids,
-        row_lengths=[length] * rows,
-        targets=targets,
-        predictors=predictors,
-        supervised=count,
-        tokens=ids.numel(),
-    )
-
-
 def training_step(made: OnionModule, precision: str, batch: Batch) -> Callable[[], None]:
     """Return a function that trains one step: forward, backward, optimizer, with a gradient scaler in 16-mixed."""
     device, dtype = batch["input_ids"].device.type, compute_dtype(precision)
@@ -130,7 +116,7 @@ def measure(made: OnionModule, case: Case, rows: int, device: torch.device, step
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        step = training_step(made, case.precision, one_length(rows, case.length, device))
+        step = training_step(made, case.precision, full_batch(rows, case.length, device))
         for _ in range(WARMUP):
             step()
         wait_for(device)

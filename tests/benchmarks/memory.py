@@ -23,13 +23,12 @@ from process_memory import status
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from onion_lightning.data.collate import Batch
 from onion_lightning.model.base_model import LoadIn, compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.fake_model import quantize, tensors_of
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 from onion_lightning.planning.memory import MemoryPlan, predict_memory
-from onion_lightning.planning.training_step import trace_optimizer
+from onion_lightning.planning.training_step import full_batch, trace_optimizer
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
 from onion_lightning.private_api import TorchDispatchMode
 
@@ -109,21 +108,9 @@ def load(case: Case) -> OnionModule:
 
 def train(module: OnionModule, case: Case) -> None:
     """Run the forward and backward pass of a full micro-batch."""
-    ids = torch.randint(5, 30000, (case.rows * case.length,))
-    count = case.rows * (case.length - 1)
-    targets, predictors = ids[:count], torch.arange(count)
     dtype = compute_dtype(case.precision)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        loss = module.loss_sum(
-            Batch(
-                input_ids=ids,
-                row_lengths=[case.length] * case.rows,
-                targets=targets,
-                predictors=predictors,
-                supervised=1,
-                tokens=1,
-            )
-        )
+        loss = module.loss_sum(full_batch(case.rows, case.length))
     loss.backward()
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 GIGABYTES = 1.5
 
 
-def write_rows(file: Path, count: int) -> None:
+def write_rows(file: Path, count: int, shortest: int = 30, longest: int = 120) -> None:
+    """Write rows of this many words, cut at random from the sample corpus."""
     with Path("onion_lightning/data/sample/onion_sample.csv").open(newline="", encoding="utf-8") as stream:
         words = " ".join(row["Content"] for row in csv.DictReader(stream)).split()
     draw = random.Random(0)
@@ -29,8 +30,8 @@ def write_rows(file: Path, count: int) -> None:
         writer = csv.writer(stream)
         writer.writerow(["Title", "Content"])
         for number in range(count):
-            at = draw.randrange(len(words) - 200)
-            body = words[at : at + draw.randrange(30, 120)]
+            at = draw.randrange(len(words) - 500)
+            body = words[at : at + draw.randrange(shortest, longest)]
             writer.writerow([f"{words[at + 50]} {number}", f"{number} {' '.join(body)}"])
 
 

@@ -8,10 +8,8 @@ their median counts. Prints a Markdown table for each group; the exit status is 
 """
 
 import argparse
-import csv
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -93,20 +91,6 @@ def seconds(folder: Path, *commands: Sequence[str], status: int = 0, **variables
     return [ended[i] - began for i in range(len(running))]
 
 
-def write_rows(file: Path, count: int = 7000) -> None:
-    """Write rows of 100 to 400 words, cut at random from the sample corpus."""
-    with (ROOT / "onion_lightning/data/sample/onion_sample.csv").open(newline="", encoding="utf-8") as stream:
-        words = " ".join(row["Content"] for row in csv.DictReader(stream)).split()
-    draw = random.Random(0)
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["Title", "Content"])
-        for number in range(count):
-            at = draw.randrange(len(words) - 500)
-            body = words[at : at + draw.randrange(100, 400)]
-            writer.writerow([f"{words[at + 50]} {number}", f"{number} {' '.join(body)}"])
-
-
 def fit(folder: Path, callback: str, wandb: bool = False, **arguments: str) -> list[str]:
     """Return a `fit` with configs/cpu.yaml on 7,000 rows, with a callback of this file, that fills the caches once."""
     settings = yaml.safe_load((ROOT / "configs/cpu.yaml").read_text(encoding="utf-8"))
@@ -120,7 +104,9 @@ def fit(folder: Path, callback: str, wandb: bool = False, **arguments: str) -> l
     config = Path(f"{run}-{callback}-{wandb}.yaml")
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     if not (folder / "rows.csv").exists():
-        write_rows(folder / "rows.csv")
+        from rows import write_rows  # late: the callbacks of this file are imported from elsewhere
+
+        write_rows(folder / "rows.csv", 7000, 100, 400)
         seconds(folder, fit(folder, "FirstStep"))
     return [*ONION, "fit", "--config", str(config)]
 

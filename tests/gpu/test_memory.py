@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from onion_lightning.data.collate import Batch
 from onion_lightning.model.module import OnionModule
+from onion_lightning.planning.training_step import full_batch
 from onion_lightning.pretrained.locate import load_config
 from tests.gpu.conftest import DEVICE, GPU, needs_cuda, on_device
 
@@ -14,17 +14,7 @@ ROWS, LENGTH = 4, 256  # every row is full and every token supervised, as a pred
 
 def train(made: OnionModule, steps: int) -> None:
     """Train on a micro-batch of `ROWS` rows of `LENGTH` tokens, as `fit` does in 16-mixed."""
-    ids = torch.randint(3, 600, (ROWS * LENGTH,), device=DEVICE)
-    count = ROWS * (LENGTH - 1)
-    targets, predictors = ids[:count], torch.arange(count, device=DEVICE)
-    rows = Batch(
-        input_ids=ids,
-        row_lengths=[LENGTH] * ROWS,
-        targets=targets,
-        predictors=predictors,
-        supervised=count,
-        tokens=ids.numel(),
-    )
+    rows = full_batch(ROWS, LENGTH, DEVICE)
     optimizer = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad])
     scaler = torch.amp.GradScaler(DEVICE.type)
     for _ in range(steps):
