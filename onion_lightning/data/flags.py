@@ -1,0 +1,39 @@
+"""Checks the flags of the data module."""
+
+import os
+from typing import Any
+
+from onion_lightning.errors import OnionError, check_range
+
+__all__ = ["check_flags"]
+
+
+def check_flags(data: Any) -> None:
+    """Check the flags of an `OnionDataModule`.
+
+    Raises:
+        OnionError: a value is out of range, or two flags contradict each other.
+    """
+    counts = {"batch_size": 1, "global_batch_size": 1, "predict_batch_size": 1, "max_length": 8, "min_words": 0}
+    for name, smallest in counts.items():
+        value = getattr(data, name)
+        check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
+    workers, most = data.num_workers, 4 * (os.cpu_count() or 1)
+    check_range("--data.num_workers", workers, 0 <= workers <= most, f"from 0 to {most}, four for each CPU")
+    check_range("--data.seed", data.seed, data.seed >= 0, "at least 0")  # numpy refuses others
+    val, test = data.fractions
+    check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
+    check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")
+    headline, article = data.columns
+    if headline is not None and article is not None and headline.casefold() == article.casefold():
+        raise OnionError(f"--data.article_column {article}: is the --data.headline_column too; name another column.")
+    if data.headlines is not None and data.headlines_file is not None:
+        raise OnionError(
+            f"--data.headlines_file {data.headlines_file}: cannot be combined with --data.headlines; give one of them (null"
+            " for the other, if a YAML file sets it)."
+        )
+    if val + test >= 1:
+        raise OnionError(
+            f"--data.val_fraction {val}: with --data.test_fraction {test} leaves no rows to train on; give smaller"
+            " fractions."
+        )
