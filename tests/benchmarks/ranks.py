@@ -32,6 +32,7 @@ def fit(folder: Path, corpus: Path, ranks: int) -> dict[str, float]:
         "--data.val_fraction": 0,
         "--data.test_fraction": 0,
         "--data.max_length": 512,
+        "--data.batch_size": ROWS // 2,
         "--data.global_batch_size": ROWS,
         "--checkpoint.dirpath": folder / "run",
         "--trainer.devices": ranks,
