@@ -3,7 +3,7 @@
     python tests/benchmarks/rows.py 10000 100000 1000000
     python tests/benchmarks/rows.py 1000000 --seconds 299
 
-Each size runs in its own process with its own caches. Rows are random excerpts of the sample corpus. The exit status is 1 if
+Each size runs in its own process with its own caches. Rows are random words of the sample corpus. The exit status is 1 if
 a size needs more memory or, with --seconds, more time than the limit.
 """
 
@@ -22,7 +22,7 @@ GIGABYTES = 1.5
 
 
 def write_rows(file: Path, count: int, shortest: int = 30, longest: int = 120) -> None:
-    """Write rows of this many words, cut at random from the sample corpus."""
+    """Write rows of this many words, drawn at random from the sample corpus, so that no two are similar."""
     with Path("onion_lightning/data/sample/onion_sample.csv").open(newline="", encoding="utf-8") as stream:
         words = " ".join(row["Content"] for row in csv.DictReader(stream)).split()
     draw = random.Random(0)
@@ -30,9 +30,8 @@ def write_rows(file: Path, count: int, shortest: int = 30, longest: int = 120) -
         writer = csv.writer(stream)
         writer.writerow(["Title", "Content"])
         for number in range(count):
-            at = draw.randrange(len(words) - 500)
-            body = words[at : at + draw.randrange(shortest, longest)]
-            writer.writerow([f"{words[at + 50]} {number}", f"{number} {' '.join(body)}"])
+            body = draw.choices(words, k=draw.randrange(shortest, longest))
+            writer.writerow([f"{draw.choice(words)} {number}", f"{number} {' '.join(body)}"])
 
 
 def measure(file: Path, seconds: float) -> list[str]:

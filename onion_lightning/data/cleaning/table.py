@@ -106,7 +106,7 @@ def find_repeats(rows: datasets.Dataset) -> Repeated:
 def finish_batch(batch: dict[str, list[Any]], repeated: Repeated, how: Cleaning, counter: Counter) -> pa.Table:
     counter.begin(len(batch["headline"]))
     rows = zip(*(batch[name] for name in (*TEXTS, *FLAGS)), strict=True)
-    columns = list(zip(*(clean_last(*row, repeated, how) for row in rows), strict=True))
+    columns = list(zip(*(clean_last(*row, repeated=repeated, how=how) for row in rows), strict=True))
     return pa.table(columns, schema=CLEAN.arrow_schema)
 
 
