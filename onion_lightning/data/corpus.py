@@ -10,17 +10,17 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 
-from onion_lightning.data.cleaning.hashing import hash64
 from onion_lightning.data.cleaning.headlines import headline_key
 from onion_lightning.data.cleaning.languages import detect_language
 from onion_lightning.data.cleaning.rows import CHANGES
+from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.cleaning.table import clean_rows, column_values, map_rows
 from onion_lightning.data.duplicates import BANDS, band_keys, group_rows
 from onion_lightning.data.files.reading import Columns
 from onion_lightning.data.files.sources import read_source
-from onion_lightning.data.flags import Cleaning, Filters
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter as Progress
+from onion_lightning.seeding import hash64
 
 __all__ = ["DROP_REASONS", "SPLITS", "Corpus", "Examined", "column_values", "examine", "load_corpus", "split_of"]
 

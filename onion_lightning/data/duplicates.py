@@ -21,7 +21,7 @@ MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27
 def runs(text: str) -> list[str]:
     """Return all runs of five words of a text; the whole text if it is shorter."""
     words = split_words(text)
-    return list(map(" ".join, zip(*(words[start:] for start in range(RUN)), strict=False))) or [" ".join(words)]
+    return list(map(" ".join, zip(*(words[start:] for start in range(RUN))))) or [" ".join(words)]  # noqa: B905
 
 
 def band_keys(texts: Sequence[str]) -> np.ndarray:

@@ -1,40 +1,12 @@
-"""Flags of the data module that belong together, and the checks of all."""
+"""Checks the flags of the data module."""
 
 import os
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.errors import OnionError, check_range
 
-__all__ = ["Cleaning", "Filters", "NearDuplicates", "Truncated", "check_flags"]
-
-Truncated = Literal["drop", "cut", "keep"]
-NearDuplicates = Literal["drop", "keep"]
-
-
-class Cleaning(NamedTuple):
-    """How rows are cleaned.
-
-    Attributes:
-        min_words: minimum number of words in an article.
-        truncated: what to do with an article that an aggregator cut off.
-        skipped: names of changes that are not made.
-    """
-
-    min_words: int = 20
-    truncated: Truncated = "drop"
-    skipped: tuple[str, ...] = ()
-
-
-class Filters(NamedTuple):
-    """Which rows are dropped because of other rows.
-
-    Attributes:
-        near_duplicates: drop keeps the longest of articles that are nearly the same; keep puts them into one split.
-        language: ISO 639-1 code, auto for that of most articles, or keep.
-    """
-
-    near_duplicates: NearDuplicates = "drop"
-    language: str = "keep"
+__all__ = ["check_flags"]
 
 
 def check_flags(data: Any) -> None:

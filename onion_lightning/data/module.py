@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
-from onion_lightning.data.flags import Cleaning, Filters, NearDuplicates, Truncated, check_flags
+from onion_lightning.data.flags import check_flags
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import datasets
 
 from onion_lightning.data.cleaning.rows import CHANGES
+from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.cleaning.table import column_values
 from onion_lightning.data.corpus import examine
 from onion_lightning.data.files.sources import SAMPLE
-from onion_lightning.data.flags import Cleaning, Filters
 
 LEAST = 0.98
 FOREIGN = {

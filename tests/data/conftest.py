@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.corpus import Corpus, load_corpus
-from onion_lightning.data.flags import Cleaning, Filters
 from onion_lightning.pretrained.locate import load_tokenizer
 
 BODY = (

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onion_lightning.data.cleaning.hashing import hash64
+from onion_lightning.seeding import hash64
 
 __all__ = ["ArticleKeys", "article_keys", "find_repeated", "headline_keys", "remove_lines", "remove_site_name"]
 

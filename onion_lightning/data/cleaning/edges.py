@@ -23,7 +23,7 @@ CUTS = [
         r"(?:^|(?<=[.!?…\"”»)]\s))\W*read (?:on|more)\W*\Z",
     )
 ]
-HINT = re.compile(r"\[|\((?:more|cont)|…|\b(?:read|reading|see|view|get)\b", re.IGNORECASE)
+HINTS = "[ (more (cont reading full whole entire complete rest".split() + ["read on", "read more"]
 REACH = 300  # characters at the end that are searched
 
 
@@ -36,7 +36,8 @@ def mend_dateline(article: str) -> str:
 def find_cut(article: str) -> int | None:
     """Return the position at which an article was cut off, before the marker that says so; None if it was not."""
     start = max(len(article) - REACH, 0)
-    if not HINT.search(article, start):
+    tail = article[start:].lower()
+    if not any(hint in tail for hint in HINTS):
         return None
     found = [match.start() for match in (cut.search(article, start) for cut in CUTS) if match]
     return len(article[: min(found)].rstrip()) if found else None

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onion_lightning.data.cleaning.boilerplate import CONTEXT, article_keys, find_repeated, headline_keys
-from onion_lightning.data.cleaning.hashing import hash64
 from onion_lightning.data.cleaning.headlines import headline_key
 from onion_lightning.data.cleaning.rows import CHANGES, CleanRow, Repeated, clean_texts, finish_row
+from onion_lightning.data.cleaning.settings import Cleaning
 from onion_lightning.data.cleaning.words import has_words, split_words
-from onion_lightning.data.flags import Cleaning
 from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint
+from onion_lightning.seeding import hash64
 
 __all__ = ["clean_rows", "column_values", "map_rows"]
 
