@@ -7,7 +7,7 @@ Cleaning is cached by `datasets`, keyed by the rows and the version of the clean
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -20,7 +20,18 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint
 
-__all__ = ["DROP_REASONS", "SPLITS", "Corpus", "column_values", "load_corpus", "split_of"]
+__all__ = [
+    "DROP_REASONS",
+    "SPLITS",
+    "Corpus",
+    "ReadRows",
+    "change_names",
+    "column_values",
+    "load_corpus",
+    "read_rows",
+    "row_key",
+    "split_of",
+]
 
 SPLITS = ("train", "validation", "test")
 MANY = 3  # an article under this many headlines is boilerplate and loses all its rows; under fewer, the first is kept
@@ -64,6 +75,27 @@ class Corpus:
         return sum(len(rows) for rows in self.splits.values())
 
 
+class ReadRows(NamedTuple):
+    """All rows of a source, in its order.
+
+    Attributes:
+        raw: the rows as they were read, `RawRow`s.
+        clean: the same rows cleaned, as `clean_rows` returns them.
+        reason: the reason to drop each row, shape (rows,); "" for the rows to keep.
+    """
+
+    raw: datasets.Dataset
+    clean: datasets.Dataset
+    reason: np.ndarray
+
+
+def read_rows(path: str, columns: Columns, min_words: int) -> ReadRows:
+    """Read and clean all rows of a source, and find those to drop. The arguments are those of `load_corpus`."""
+    raw = read_source(path, columns)
+    clean = clean_rows(raw, min_words)
+    return ReadRows(raw, clean, find_drop_reasons(clean))
+
+
 def load_corpus(path: str, columns: Columns, min_words: int, val_fraction: float, test_fraction: float) -> Corpus:
     """Read, clean, deduplicate and split a corpus.
 
@@ -77,8 +109,7 @@ def load_corpus(path: str, columns: Columns, min_words: int, val_fraction: float
     Raises:
         OnionError: the source cannot be loaded, lacks one of the columns, or no row remains after cleaning.
     """
-    rows = clean_rows(read_source(path, columns), min_words)
-    reason = find_drop_reasons(rows)
+    _, rows, reason = read_rows(path, columns, min_words)
     counts = dict(zip(*np.unique(reason[reason != ""], return_counts=True), strict=True))
     changes = column_values(rows, "changes")
     corpus = Corpus(
@@ -132,6 +163,11 @@ def clean_and_check(row: RawRow, min_words: int) -> tuple[str, str, str, int, in
     return headline, article, problem, changed, hash64(headline_key(headline)), hash64(" ".join(words))
 
 
+def change_names(changes: int) -> list[str]:
+    """Return the names of the changes in a bit mask of `clean_rows`."""
+    return [name for name, bit in BITS.items() if changes & bit]
+
+
 def hash64(text: str) -> int:
     """Return a signed 64-bit hash that is the same on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
@@ -158,7 +194,12 @@ def find_drop_reasons(rows: datasets.Dataset) -> np.ndarray:
 
 def split_of(headline: str, val_fraction: float, test_fraction: float) -> str:
     """Return the split of a headline. It depends only on the headline's hash, not on the rest of the corpus."""
-    return split_of_key(hash64(headline_key(headline)), val_fraction, test_fraction)
+    return split_of_key(row_key(headline), val_fraction, test_fraction)
+
+
+def row_key(headline: str) -> int:
+    """Return the `headline_key` of `clean_rows`, a 64-bit hash. Among the kept rows, it is unique."""
+    return hash64(headline_key(headline))
 
 
 def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
