@@ -2,11 +2,13 @@
 
 import difflib
 import re
+from collections.abc import Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
 __all__ = ["MAX_COMPARED", "Segment", "compare", "one_line", "visible"]
 
-PIECE = re.compile(r"\w+|\r\n|.", re.DOTALL)
+PIECE = re.compile(r" ?\w+|\r\n|.", re.DOTALL)
 NAMES = {"\n": "⏎", "\r": "␍", "\r\n": "␍⏎", "\t": "⇥", " ": "␣"}
 MAX_COMPARED = 20_000  # characters; the time to compare grows faster than the text
 
@@ -28,11 +30,32 @@ def compare(before: str, after: str) -> list[Segment]:
     Only the beginnings of long texts are compared, and the segments end where both still agree.
     """
     first, second = (PIECE.findall(text[:MAX_COMPARED]) for text in (before, after))
-    opcodes = difflib.SequenceMatcher(None, first, second).get_opcodes()
-    segments = [Segment("".join(first[a:b]), "".join(second[c:d])) for _, a, b, c, d in opcodes]
+    opcodes = difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
+    segments = [
+        part for _, a, b, c, d in opcodes for part in narrow(Segment("".join(first[a:b]), "".join(second[c:d])))
+    ]
     if max(len(before), len(after)) > MAX_COMPARED and len(segments) > 1 and not segments[-1].is_same:
         segments.pop()
     return segments
+
+
+def narrow(segment: Segment) -> Iterator[Segment]:
+    """Yield the beginning that both texts of a segment have in common, what differs, and the end that they have in common."""
+    before, after = segment
+    start = common_length(before, after)
+    end = common_length(before[start:][::-1], after[start:][::-1])
+    middle = Segment(before[start : len(before) - end], after[start : len(after) - end])
+    parts = (
+        Segment(before[:start], after[:start]),
+        middle,
+        Segment(before[len(before) - end :], after[len(after) - end :]),
+    )
+    yield from (part for part in parts if any(part))
+
+
+def common_length(first: str, second: str) -> int:
+    """Return the length of the beginning that two texts have in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def visible(text: str) -> str:

@@ -22,8 +22,9 @@ __all__ = [
     "render_page",
 ]
 
+CHARACTERS = 40  # without a token, at most
 LINE = 160  # characters of a dropped article
-PAIRS = 10  # groups of near-duplicates
+GROUPS = 10  # groups of near-duplicates, at most
 
 
 class Figure(NamedTuple):
@@ -53,7 +54,8 @@ def render_page(preview: Preview) -> str:
         "describe_cleaning": describe_cleaning,
         "describe_end": describe_end,
         "describe_row": describe_row,
-        "pairs": PAIRS,
+        "most_groups": GROUPS,
+        "most_characters": CHARACTERS,
     }
     return environment.get_template("preview.html.jinja").render(preview=preview, figures=list_figures(preview))
 

@@ -5,7 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +21,7 @@ __all__ = ["show_preview", "show_row"]
 
 WIDTH = 100  # columns
 PROMPT, BEGINNING, END = 160, 230, 120  # characters of a row
-CHARACTERS, SNIPPETS, PAIRS = 8, 3, 3  # shown at most
+CHARACTERS, SNIPPETS, GROUPS, GROUP_ROWS = 8, 3, 3, 4  # shown at most
 CONTEXT = 16  # characters around a difference
 
 
@@ -30,8 +30,10 @@ def show_preview(preview: Preview, page: Path) -> None:
     console = stderr_console()
     for row, cleaning in preview.rows:
         show_row(console, row, cleaning)
-    for table in (figure_table(preview), longest_table(preview), *more_tables(preview)):
-        console.print(table, width=min(console.width, WIDTH), highlight=False)
+    tables = (figure_table, longest_table, straddling_table, character_table, dropped_table, cleaned_table)
+    for table in (build(preview) for build in tables):
+        if table.row_count:
+            console.print(table, width=min(console.width, WIDTH), highlight=False)
     console.print(f"Page: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -91,58 +93,63 @@ def snippets(cleaning: Cleaning) -> Iterator[Text]:
         yield Text(f"({describe_cleaning(cleaning)})", "dim")
 
 
+def make_table(*titles: str, right: int = 1) -> Table:
+    """Return an empty table; the columns from `right` on are aligned to the right."""
+    table = Table(*titles, box=box.SIMPLE_HEAD)
+    for column in table.columns[right:]:
+        column.justify = "right"
+    return table
+
+
 def figure_table(preview: Preview) -> Table:
-    table = Table("training rows", f"{preview.figures.rows:,}", "", box=box.SIMPLE_HEAD)
-    table.columns[1].justify = "right"
+    table = make_table("training rows", f"{preview.figures.rows:,}")
+    table.add_column("")
     for figure in list_figures(preview):
         table.add_row(figure.title, figure.value, Text(figure.note, "dim"))
     return table
 
 
 def longest_table(preview: Preview) -> Table:
-    table = Table("longest rows", "tokens", "trained on", box=box.SIMPLE_HEAD)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = make_table("longest rows", "tokens", "trained on")
     for row in preview.longest:
         table.add_row(one_row(row.headline), f"{row.full_length:,}", f"{row.length:,}")
     return table
 
 
+def straddling_table(preview: Preview) -> Table:
+    table = make_table("near-duplicates across splits", "split", right=2)
+    for group in preview.straddling[:GROUPS]:
+        for row in group[:GROUP_ROWS]:
+            table.add_row(one_row(row.headline), row.split)
+        table.add_section()
+    return table
+
+
+def character_table(preview: Preview) -> Table:
+    table = make_table("characters without a token", "", "rows", right=2)
+    for character in preview.characters[:CHARACTERS]:
+        name = Text(f"{visible(character.character)}  {character.name}")
+        table.add_row(name, describe_character(character), f"{character.rows:,}")
+    return table
+
+
+def dropped_table(preview: Preview) -> Table:
+    table = make_table("dropped rows", "rows")
+    for reason, count in preview.dropped.items():
+        table.add_row(reason.replace("_", " "), f"{count:,}")
+        for row in preview.examples[reason]:
+            table.add_row(one_row(f"  {row.headline or '(no headline)'}: {row.article or '(no article)'}", "dim"), "")
+    return table
+
+
+def cleaned_table(preview: Preview) -> Table:
+    table = make_table("cleaned", "rows")
+    for change, count in preview.cleaned.items():
+        table.add_row(change.replace("_", " "), f"{count:,}")
+    return table
+
+
 def one_row(text: str, style: str = "") -> Text:
-    """Return the beginning of a text, as much as fits into the column."""
+    """Return the beginning of a text, as much as fits into the column; spaces at its beginning are kept."""
     indent = " " * (len(text) - len(text.lstrip(" ")))
     return Text(indent + one_line(text, WIDTH), style, no_wrap=True, overflow="ellipsis")
-
-
-def more_tables(preview: Preview) -> Iterator[RenderableType]:
-    """Yield the tables of what not every corpus has."""
-    if preview.straddling:
-        table = Table("near-duplicates across splits", "split", box=box.SIMPLE_HEAD)
-        for group in preview.straddling[:PAIRS]:
-            for row in group[:4]:
-                table.add_row(one_row(row.headline), row.split)
-            table.add_section()
-        yield table
-    if preview.characters:
-        table = Table("characters without a token", "", "rows", box=box.SIMPLE_HEAD)
-        table.columns[2].justify = "right"
-        for character in preview.characters[:CHARACTERS]:
-            name = Text(f"{visible(character.character)}  {character.name}")
-            table.add_row(name, describe_character(character), f"{character.rows:,}")
-        yield table
-    if preview.dropped:
-        table = Table("dropped rows", "rows", box=box.SIMPLE_HEAD)
-        table.columns[1].justify = "right"
-        for reason, count in preview.dropped.items():
-            table.add_row(reason.replace("_", " "), f"{count:,}")
-            for row in preview.examples[reason]:
-                table.add_row(
-                    one_row(f"  {row.headline or '(no headline)'}: {row.article or '(no article)'}", "dim"), ""
-                )
-        yield table
-    if preview.cleaned:
-        table = Table("cleaned", "rows", box=box.SIMPLE_HEAD)
-        table.columns[1].justify = "right"
-        for change, count in preview.cleaned.items():
-            table.add_row(change.replace("_", " "), f"{count:,}")
-        yield table
