@@ -1,57 +1,47 @@
 """Cleans, deduplicates and splits the rows of a source.
 
-Cleaning is cached by `datasets`, keyed by the rows and the version of the cleaner. Deduplication and splitting compare
-64-bit hashes and are cheap enough to run at every start.
+Cleaning is cached by `datasets`. Deduplication and splitting compare 64-bit keys and run at every start.
 """
 
-import hashlib
+from collections import Counter
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import datasets
 import numpy as np
-import pyarrow as pa
 
-from onion_lightning.data.cleaning import CHANGES, clean_row, headline_key
-from onion_lightning.data.files.reading import Columns, RawRow
+from onion_lightning.data.cleaning.hashing import hash64
+from onion_lightning.data.cleaning.headlines import headline_key
+from onion_lightning.data.cleaning.languages import detect_language
+from onion_lightning.data.cleaning.rows import CHANGES
+from onion_lightning.data.cleaning.table import clean_rows, column_values, map_rows
+from onion_lightning.data.duplicates import BANDS, band_keys, group_rows
+from onion_lightning.data.files.reading import Columns
 from onion_lightning.data.files.sources import read_source
+from onion_lightning.data.flags import Cleaning, Filters
 from onion_lightning.errors import OnionError
-from onion_lightning.heartbeat import Counter
-from onion_lightning.private_api import dataset_fingerprint
+from onion_lightning.heartbeat import Counter as Progress
 
-__all__ = [
-    "DROP_REASONS",
-    "SPLITS",
-    "Corpus",
-    "ReadRows",
-    "change_names",
-    "column_values",
-    "load_corpus",
-    "read_rows",
-    "row_key",
-    "split_of",
-]
+__all__ = ["DROP_REASONS", "SPLITS", "Corpus", "Examined", "column_values", "examine", "load_corpus", "split_of"]
 
 SPLITS = ("train", "validation", "test")
 MANY = 3  # an article under this many headlines is boilerplate and loses all its rows; under fewer, the first is kept
-CLEANER = "1"  # part of the cache key: increment it whenever cleaning changes
 DROP_REASONS = {
     "ragged": "the row has more cells than the header",
     "unreadable": "the line is not a JSON object",
     "missing_headline": "the headline is missing or blank",
     "missing_article": "the article is missing or blank",
+    "only_headline": "the article is nothing but the headline",
+    "truncated": "an aggregator cut the article off (“… [+2101 chars]”, “Read the full story”)",
     "shared_article": f"the same article appears under {MANY} or more headlines",
     "repeated_headline": "an earlier row has the same headline",
     "repeated_article": "an earlier row has the same article",
     "too_short": "the article has fewer words than --data.min_words",
+    "near_duplicate": "a longer article is nearly the same",
+    "other_language": "the article is not in the language of --data.language",
     "too_long": "the prompt alone fills --data.max_length, or the example exceeds it with --data.overflow drop",
 }
-CLEAN = datasets.Features(
-    {name: datasets.Value("string") for name in ("headline", "article", "problem")}
-    | {name: datasets.Value("int64") for name in ("changes", "headline_key", "article_key")}
-)
-BITS = {name: 1 << bit for bit, name in enumerate(CHANGES)}
+BAND_FEATURES = datasets.Features({"bands": datasets.List(datasets.Value("int32"), length=BANDS)})
 
 
 @dataclass(frozen=True)
@@ -75,107 +65,66 @@ class Corpus:
         return sum(len(rows) for rows in self.splits.values())
 
 
-class ReadRows(NamedTuple):
+class Examined(NamedTuple):
     """All rows of a source, in its order.
 
     Attributes:
-        raw: the rows as they were read, `RawRow`s.
-        clean: the same rows cleaned, as `clean_rows` returns them.
-        reason: the reason to drop each row, shape (rows,); "" for the rows to keep.
+        raw: as they were read (`RawRow`).
+        clean: what `clean_rows` returns.
+        reason: to drop each row, a key of `DROP_REASONS`; "" for the rows to keep; (rows,).
+        split_key: 64-bit key that decides the split of each row, (rows,).
     """
 
     raw: datasets.Dataset
     clean: datasets.Dataset
     reason: np.ndarray
+    split_key: np.ndarray
 
 
-def read_rows(path: str, columns: Columns, min_words: int) -> ReadRows:
-    """Read and clean all rows of a source, and find those to drop. The arguments are those of `load_corpus`."""
-    raw = read_source(path, columns)
-    clean = clean_rows(raw, min_words)
-    return ReadRows(raw, clean, find_drop_reasons(clean))
-
-
-def load_corpus(path: str, columns: Columns, min_words: int, val_fraction: float, test_fraction: float) -> Corpus:
+def load_corpus(
+    path: str, columns: Columns, cleaning: Cleaning, filters: Filters, val_fraction: float, test_fraction: float
+) -> Corpus:
     """Read, clean, deduplicate and split a corpus.
 
     Args:
         path: the value of `--data.path`: a file, a directory, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
         columns: names of the headline and the article column; None accepts the usual names.
-        min_words: minimum number of words in an article; shorter ones are dropped.
+        cleaning: how each row is cleaned.
+        filters: which rows are dropped because of others.
         val_fraction: fraction of headlines, by hash, in the validation split.
         test_fraction: fraction of headlines, by hash, in the test split.
 
     Raises:
         OnionError: the source cannot be loaded, lacks one of the columns, or no row remains after cleaning.
     """
-    _, rows, reason = read_rows(path, columns, min_words)
-    counts = dict(zip(*np.unique(reason[reason != ""], return_counts=True), strict=True))
-    changes = column_values(rows, "changes")
+    rows = examine(path, columns, cleaning, filters)
+    counts = Counter(rows.reason[rows.reason != ""].tolist())
+    changes = column_values(rows.clean, "changes")
     corpus = Corpus(
-        splits=assign_splits(rows, np.flatnonzero(reason == ""), val_fraction, test_fraction),
-        read=len(rows),
-        dropped={name: int(counts.get(name, 0)) for name in DROP_REASONS},
+        splits=assign_splits(rows, val_fraction, test_fraction),
+        read=len(rows.clean),
+        dropped={name: counts[name] for name in DROP_REASONS},
         cleaned={name: int(((changes >> bit) & 1).sum()) for bit, name in enumerate(CHANGES)},
     )
     if corpus.kept == 0:
         why = ", ".join(f"{count} {name}" for name, count in corpus.dropped.items() if count)
         raise OnionError(
             f"--data.path {path}: no rows remain after cleaning (read: {corpus.read}; dropped: {why}); check the file and"
-            f" --data.min_words {min_words}."
+            f" --data.min_words {cleaning.min_words}."
         )
     return corpus
 
 
-def clean_rows(rows: datasets.Dataset, min_words: int) -> datasets.Dataset:
-    """Clean every row.
-
-    Returns:
-        The rows with `problem` (the reason to drop the row, or ""), `changes` (a bit mask in the order of `CHANGES`) and
-        a 64-bit key for the headline and for the article.
-    """
-    key = hashlib.sha256(f"{dataset_fingerprint(rows)} {CLEANER} {min_words}".encode()).hexdigest()[:16]
-    work = partial(clean_batch, min_words=min_words, counter=Counter("cleaning", len(rows)))
-    return rows.map(work, batched=True, features=CLEAN, new_fingerprint=key)  # unbatched, it takes twice as long
-
-
-def clean_batch(batch: dict[str, list[Any]], min_words: int, counter: Counter) -> pa.Table:
-    counter.begin(len(batch["headline"]))
-    rows = zip(batch["headline"], batch["article"], batch["problem"], strict=True)
-    cleaned = [clean_and_check(RawRow(headline=h, article=a, problem=p), min_words) for h, a, p in rows]
-    columns = list(zip(*cleaned, strict=True))
-    return pa.table(columns, schema=CLEAN.arrow_schema)  # `datasets` takes longer to convert lists
-
-
-def clean_and_check(row: RawRow, min_words: int) -> tuple[str, str, str, int, int, int]:
-    """Clean a row. Returns the columns of `CLEAN`."""
-    headline, article, changes = clean_row(row["headline"] or "", row["article"] or "")
-    words = article.casefold().split()
-    problem = row["problem"]
-    if not problem:
-        if not headline:
-            problem = "missing_headline"
-        elif not article:
-            problem = "missing_article"
-        elif len(words) < min_words:
-            problem = "too_short"
-    changed = sum(map(BITS.__getitem__, changes))
-    return headline, article, problem, changed, hash64(headline_key(headline)), hash64(" ".join(words))
-
-
-def change_names(changes: int) -> list[str]:
-    """Return the names of the changes in a bit mask of `clean_rows`."""
-    return [name for name, bit in BITS.items() if changes & bit]
-
-
-def hash64(text: str) -> int:
-    """Return a signed 64-bit hash that is the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
-
-
-def column_values(rows: datasets.Dataset, name: str) -> np.ndarray:
-    """Return a whole column as an array of shape (rows,)."""
-    return np.asarray(rows.select_columns([name]).with_format("numpy")[:][name])
+def examine(path: str, columns: Columns, cleaning: Cleaning, filters: Filters) -> Examined:
+    """Read and clean all rows of a source, and decide which are kept. Arguments and errors are those of `load_corpus`."""
+    raw = read_source(path, columns)
+    clean = clean_rows(raw, cleaning)
+    reason = find_drop_reasons(clean)
+    group = group_articles(clean, reason)
+    if filters.near_duplicates == "drop":
+        drop_shorter(clean, reason, group)
+    drop_languages(clean, reason, filters.language)
+    return Examined(raw, clean, reason, group_keys(column_values(clean, "headline_key"), group))
 
 
 def find_drop_reasons(rows: datasets.Dataset) -> np.ndarray:
@@ -192,14 +141,53 @@ def find_drop_reasons(rows: datasets.Dataset) -> np.ndarray:
     return reason
 
 
+def group_articles(rows: datasets.Dataset, reason: np.ndarray) -> np.ndarray:
+    """Return for each row the first row of its group of near-duplicates, (rows,); dropped rows are in none."""
+    group, kept = np.arange(len(rows)), np.flatnonzero(reason == "")
+    if len(kept):
+        texts = rows.select_columns(["article"]).select(kept)
+        bands = column_values(map_rows(texts, band_batch, BAND_FEATURES, "", "comparing"), "bands")
+        group[kept] = kept[group_rows(bands, lambda places: texts[places]["article"])]
+    return group
+
+
+def band_batch(batch: dict[str, list[str]], counter: Progress) -> dict[str, np.ndarray]:
+    counter.begin(len(batch["article"]))
+    return {"bands": band_keys(batch["article"])}
+
+
+def drop_shorter(rows: datasets.Dataset, reason: np.ndarray, group: np.ndarray) -> None:
+    """Keep the longest row of each group of near-duplicates, of equal ones the first."""
+    first, count = np.unique(group, return_counts=True)
+    members = np.flatnonzero(np.isin(group, first[count > 1]))
+    if not len(members):
+        return
+    lengths = np.array(list(map(len, rows.select_columns(["article"])[members]["article"])))
+    members = members[np.lexsort((members, -lengths))]
+    longest = np.unique(group[members], return_index=True)[1]
+    reason[np.delete(members, longest)] = "near_duplicate"
+
+
+def group_keys(headline_keys: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the smallest headline key of each row's group, (rows,): near-duplicates never straddle the splits."""
+    smallest = headline_keys.copy()
+    np.minimum.at(smallest, group, headline_keys)
+    return smallest[group]
+
+
+def drop_languages(rows: datasets.Dataset, reason: np.ndarray, language: str) -> None:
+    """Drop the rows that are not in a language, or, with `auto`, not in that of most."""
+    kept = np.flatnonzero(reason == "")
+    if language == "keep" or not len(kept):
+        return
+    found = np.array([detect_language(text) for text in rows.select_columns(["article"])[kept]["article"]])
+    wanted = Counter(found.tolist()).most_common(1)[0][0] if language == "auto" else language
+    reason[kept[found != wanted]] = "other_language"
+
+
 def split_of(headline: str, val_fraction: float, test_fraction: float) -> str:
     """Return the split of a headline. It depends only on the headline's hash, not on the rest of the corpus."""
-    return split_of_key(row_key(headline), val_fraction, test_fraction)
-
-
-def row_key(headline: str) -> int:
-    """Return the `headline_key` of `clean_rows`, a 64-bit hash. Among the kept rows, it is unique."""
-    return hash64(headline_key(headline))
+    return split_of_key(hash64(headline_key(headline)), val_fraction, test_fraction)
 
 
 def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
@@ -209,18 +197,17 @@ def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
     return "validation" if position < test_fraction + val_fraction else "train"
 
 
-def assign_splits(
-    rows: datasets.Dataset, kept: np.ndarray, val_fraction: float, test_fraction: float
-) -> dict[str, datasets.Dataset]:
-    """Split the kept rows by the hash of their headlines.
+def assign_splits(rows: Examined, val_fraction: float, test_fraction: float) -> dict[str, datasets.Dataset]:
+    """Split the kept rows by their keys.
 
     A corpus of a few rows may have none in the validation split. Then the training row that comes next is moved there.
     """
-    keys = column_values(rows, "headline_key")[kept]
+    kept = np.flatnonzero(rows.reason == "")
+    keys = rows.split_key[kept]
     split = np.array([split_of_key(int(key), val_fraction, test_fraction) for key in keys], dtype="U10")
     train = np.flatnonzero(split == "train")
     if val_fraction > 0 and len(train) > 1 and "validation" not in split:
         nearest = np.argmin(keys[train].astype(np.uint64))  # as in `split_of_key`, modulo 2**64
         split[train[nearest]] = "validation"
-    texts = rows.select_columns(["headline", "article"])
+    texts = rows.clean.select_columns(["headline", "article", "whole"])
     return {name: texts.select(kept[split == name]) for name in SPLITS}

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -127,14 +127,14 @@ def encode_split(rows: datasets.Dataset, work: Callable[..., pa.Table], settings
 
 
 def encode_batch(
-    batch: dict[str, list[str]],
+    batch: dict[str, list[Any]],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     overflow: Overflow,
     counter: Counter,
 ) -> pa.Table:
     counter.begin(len(batch["headline"]))
-    examples = encode_examples(tokenizer, batch["headline"], batch["article"], max_length, overflow)
+    examples = encode_examples(tokenizer, batch["headline"], batch["article"], max_length, overflow, batch["whole"])
     kept = [example or Example([], 0, 0) for example in examples]
     columns = {name: [getattr(example, name) for example in kept] for name in Example._fields}
     columns["length"] = [len(ids) for ids in columns["input_ids"]]

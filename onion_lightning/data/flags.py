@@ -1,11 +1,40 @@
-"""Checks the flags of the data module."""
+"""Flags of the data module that belong together, and the checks of all."""
 
 import os
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from onion_lightning.errors import OnionError, check_range
 
-__all__ = ["check_flags"]
+__all__ = ["Cleaning", "Filters", "NearDuplicates", "Truncated", "check_flags"]
+
+Truncated = Literal["drop", "cut", "keep"]
+NearDuplicates = Literal["drop", "keep"]
+
+
+class Cleaning(NamedTuple):
+    """How rows are cleaned.
+
+    Attributes:
+        min_words: minimum number of words in an article.
+        truncated: what to do with an article that an aggregator cut off.
+        skipped: names of changes that are not made.
+    """
+
+    min_words: int = 20
+    truncated: Truncated = "drop"
+    skipped: tuple[str, ...] = ()
+
+
+class Filters(NamedTuple):
+    """Which rows are dropped because of other rows.
+
+    Attributes:
+        near_duplicates: drop keeps the longest of articles that are nearly the same; keep puts them into one split.
+        language: ISO 639-1 code, auto for that of most articles, or keep.
+    """
+
+    near_duplicates: NearDuplicates = "drop"
+    language: str = "keep"
 
 
 def check_flags(data: Any) -> None:
@@ -14,10 +43,11 @@ def check_flags(data: Any) -> None:
     Raises:
         OnionError: a value is out of range, or two flags contradict each other.
     """
-    counts = {"batch_size": 1, "global_batch_size": 1, "predict_batch_size": 1, "max_length": 8, "min_words": 0}
+    counts = {"batch_size": 1, "global_batch_size": 1, "predict_batch_size": 1, "max_length": 8}
     for name, smallest in counts.items():
         value = getattr(data, name)
         check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
+    check_cleaning(data.cleaning, data.filters)
     workers, most = data.num_workers, 4 * (os.cpu_count() or 1)
     check_range("--data.num_workers", workers, 0 <= workers <= most, f"from 0 to {most}, four for each CPU")
     check_range("--data.seed", data.seed, data.seed >= 0, "at least 0")  # numpy refuses others
@@ -37,3 +67,19 @@ def check_flags(data: Any) -> None:
             f"--data.val_fraction {val}: with --data.test_fraction {test} leaves no rows to train on; give smaller"
             " fractions."
         )
+
+
+def check_cleaning(cleaning: Cleaning, filters: Filters) -> None:
+    words, language = cleaning.min_words, filters.language
+    check_range("--data.min_words", words, words >= 0, "at least 0")
+    if cleaning.skipped:
+        from onion_lightning.data.cleaning.rows import CHANGES  # late: `--help` needs no HTML parser
+
+        unknown = set(cleaning.skipped) - CHANGES.keys()
+        wanted = f"names among {', '.join(CHANGES)}"
+        check_range("--data.skip_cleaning", ", ".join(sorted(unknown)), not unknown, wanted)
+    if language not in ("keep", "auto"):
+        from onion_lightning.data.cleaning.languages import known_languages
+
+        wanted = f"keep, auto, or one of {' '.join(known_languages())}"
+        check_range("--data.language", language, language in known_languages(), wanted)

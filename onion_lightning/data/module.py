@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
-from onion_lightning.data.flags import check_flags
+from onion_lightning.data.flags import Cleaning, Filters, NearDuplicates, Truncated, check_flags
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
@@ -37,6 +37,12 @@ class OnionDataModule(pl.LightningDataModule):
         headline_column: name of the headline column; by default, title or headline (case-insensitive).
         article_column: name of the article column; by default, content, article, text or body (case-insensitive).
         min_words: minimum number of words in an article; shorter articles are dropped.
+        truncated: what to do with an article that an aggregator cut off ("... [+2101 chars]"); drop discards it, cut removes
+            the marker and trains without an end-of-sequence token, keep changes nothing.
+        near_duplicates: what to do with articles that are nearly the same; drop keeps the longest, keep puts all of them into
+            one split.
+        language: ISO 639-1 code of the language to keep, auto for that of most articles, or keep for all.
+        skip_cleaning: names of cleaning rules that are not applied, such as '["html_tags"]'.
         val_fraction: fraction of headlines in the validation split, selected by a hash of the headline; 0 trains without
             validation, samples and best.ckpt.
         test_fraction: fraction of headlines in the test split, selected by a hash of the headline.
@@ -62,6 +68,10 @@ class OnionDataModule(pl.LightningDataModule):
         headline_column: str | None = None,
         article_column: str | None = None,
         min_words: int = 20,
+        truncated: Truncated = "drop",
+        near_duplicates: NearDuplicates = "drop",
+        language: str = "keep",
+        skip_cleaning: list[str] | None = None,
         val_fraction: float = 0.05,
         test_fraction: float = 0.05,
         max_length: int = 512,
@@ -78,7 +88,8 @@ class OnionDataModule(pl.LightningDataModule):
         super().__init__()
         self.path = path
         self.columns = (headline_column, article_column)
-        self.min_words = min_words
+        self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
+        self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
         self.max_length = max_length
         self.overflow = overflow
@@ -140,7 +151,7 @@ class OnionDataModule(pl.LightningDataModule):
                 f" at most {context}."
             )
         with writing_cache():
-            corpus = load_corpus(self.path, self.columns, self.min_words, *self.fractions)
+            corpus = load_corpus(self.path, self.columns, self.cleaning, self.filters, *self.fractions)
             self.tokenizer = load_tokenizer(self.base_model)
             return encode_corpus(corpus, self.tokenizer, self.max_length, self.overflow)
 
@@ -224,7 +235,11 @@ class OnionDataModule(pl.LightningDataModule):
             "global_batch_size": self.global_batch_size,
             "max_length": self.max_length,
             "overflow": self.overflow,
-            "min_words": self.min_words,
+            "min_words": self.cleaning.min_words,
+            "truncated": self.cleaning.truncated,
+            "skip_cleaning": list(self.cleaning.skipped),
+            "near_duplicates": self.filters.near_duplicates,
+            "language": self.filters.language,
             "val_fraction": self.fractions[0],
             "test_fraction": self.fractions[1],
         }
@@ -239,7 +254,8 @@ class OnionDataModule(pl.LightningDataModule):
         """Hash of everything that determines the order of training rows: the rows, the seed and the global batch size."""
         rows = hashlib.sha256()
         for batch in self.texts["train"].iter(1000):
-            rows.update(repr((batch["headline"], batch["article"])).encode())
+            open_ended = () if all(batch["whole"]) else (batch["whole"],)
+            rows.update(repr((batch["headline"], batch["article"], *open_ended)).encode())
         parts = (rows.hexdigest(), self.max_length, self.seed, self.global_batch_size)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

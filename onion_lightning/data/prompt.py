@@ -58,7 +58,12 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, headline: str) -> list[int
 
 
 def encode_examples(
-    tokenizer: PreTrainedTokenizerBase, headlines: list[str], articles: list[str], max_length: int, overflow: Overflow
+    tokenizer: PreTrainedTokenizerBase,
+    headlines: list[str],
+    articles: list[str],
+    max_length: int,
+    overflow: Overflow,
+    whole: list[bool] | None = None,
 ) -> list[Example | None]:
     """Encode prompt, article and EOS of each headline/article pair.
 
@@ -69,14 +74,16 @@ def encode_examples(
         max_length: maximum number of tokens of prompt, article and EOS together.
         overflow: what to do with a longer example: `cut` keeps its beginning, without EOS because the article does not
             end there (trl#1623); `drop` discards it.
+        whole: whether each article ends where its text does; one that does not gets no EOS. By default, all do.
 
     Returns:
         One example per pair; None for a pair that is dropped or whose prompt alone fills `max_length`.
     """
     examples: list[Example | None] = []
     eos = tokenizer.eos_token_id  # looked up once: it takes as long as a fifth of an article
-    for prompt, body in zip(encode_prompts(tokenizer, headlines), encode_texts(tokenizer, articles), strict=True):
-        ids = [*prompt, *body, eos]
+    encoded = encode_prompts(tokenizer, headlines), encode_texts(tokenizer, articles)
+    for prompt, body, ends in zip(*encoded, whole or [True] * len(articles), strict=True):
+        ids = [*prompt, *body, eos] if ends else [*prompt, *body]
         fits = len(prompt) < max_length and (len(ids) <= max_length or overflow == "cut")
         examples.append(Example(ids[:max_length], len(prompt), len(ids)) if fits else None)
     return examples

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from onion_lightning.data.duplicates import near_duplicates
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.sampler import GlobalBatchSampler
 
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
-    from onion_lightning.data.corpus import ReadRows
+    from onion_lightning.data.corpus import Examined
 
 __all__ = [
     "MAX_COMPARED",
@@ -22,6 +21,7 @@ __all__ = [
     "count_padding",
     "find_dropped",
     "longest_rows",
+    "rows_without_eos",
     "straddling_groups",
 ]
 
@@ -35,7 +35,7 @@ class Figures(NamedTuple):
         rows: number of rows.
         tokens: number of tokens, without padding.
         supervised: number of tokens that the loss is computed on.
-        without_eos: number of rows that were cut and have no EOS.
+        without_eos: number of rows that have no EOS, because they were cut here or by their source.
         padding: number of padding tokens that the model adds in an epoch.
     """
 
@@ -87,9 +87,17 @@ def compute_figures(data: OnionDataModule, sampler: GlobalBatchSampler, pads: bo
         rows=len(sampler.lengths),
         tokens=int(sampler.lengths.sum()),
         supervised=int(sampler.supervised.sum()),
-        without_eos=int((data.column("train", "full_length") > sampler.lengths).sum()),
+        without_eos=int(rows_without_eos(data).sum()),
         padding=count_padding(sampler) if pads else 0,
     )
+
+
+def rows_without_eos(data: OnionDataModule) -> np.ndarray:
+    """Return whether each training row has no EOS, (rows,): it was cut to `--data.max_length`, or by its source."""
+    from onion_lightning.data.corpus import column_values  # late: `--help` imports this module
+
+    cut = data.column("train", "full_length") > data.column("train", "length")
+    return np.asarray(cut | ~column_values(data.texts["train"], "whole"))
 
 
 def count_padding(sampler: GlobalBatchSampler) -> int:
@@ -114,6 +122,7 @@ def straddling_groups(data: OnionDataModule) -> list[list[SplitRow]]:
     Of a large corpus, the held-out rows come first, and training rows up to `MAX_COMPARED`.
     """
     from onion_lightning.data.corpus import SPLITS  # late: `--help` imports this module
+    from onion_lightning.data.duplicates import near_duplicates
 
     held_out_first = ((split, row) for split in reversed(SPLITS) for row in data.texts[split])
     rows = [(SplitRow(split, row["headline"]), row["article"]) for split, row in islice(held_out_first, MAX_COMPARED)]
@@ -121,7 +130,7 @@ def straddling_groups(data: OnionDataModule) -> list[list[SplitRow]]:
     return [group for group in found if len({row.split for row in group}) > 1]
 
 
-def find_dropped(data: OnionDataModule, read: "ReadRows", count: int) -> dict[str, list[DroppedRow]]:
+def find_dropped(data: OnionDataModule, read: "Examined", count: int) -> dict[str, list[DroppedRow]]:
     """Return the first dropped rows of each reason that has any, in the order of the report; none that could not be read."""
     dropped = {}
     for reason, rows in data.report.dropped.items():
@@ -135,7 +144,7 @@ def find_dropped(data: OnionDataModule, read: "ReadRows", count: int) -> dict[st
     return dropped
 
 
-def find_too_long(data: OnionDataModule, read: "ReadRows", count: int) -> list[int]:
+def find_too_long(data: OnionDataModule, read: "Examined", count: int) -> list[int]:
     """Return the first rows that were kept when they were cleaned, and dropped when they were tokenized."""
     kept = {headline for texts in data.texts.values() for headline in texts["headline"]}
     found: list[int] = []

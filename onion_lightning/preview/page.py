@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jinja2
 
-from onion_lightning.data.cleaning import CHANGES
 from onion_lightning.preview.characters import SpelledCharacter
 from onion_lightning.preview.differences import one_line, visible
 from onion_lightning.preview.figures import MAX_COMPARED as COMPARED_ROWS
@@ -37,7 +36,8 @@ class Figure(NamedTuple):
 
 def render_page(preview: Preview) -> str:
     """Return the page. All text from the corpus is escaped, and the content security policy forbids every request."""
-    from onion_lightning.data.corpus import DROP_REASONS  # late: `--help` imports this module
+    from onion_lightning.data.cleaning.rows import CHANGES  # late: `--help` imports this module
+    from onion_lightning.data.corpus import DROP_REASONS
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onion_lightning.preview", ""),
@@ -64,7 +64,11 @@ def list_figures(preview: Preview) -> list[Figure]:
     """Return the figures of the training split."""
     settings, found = preview.settings, preview.figures
     padded = "rows are padded to the longest of their micro-batch" if found.padding else "rows follow one another"
-    ends = f"cut to --data.max_length {settings['max_length']}" if found.without_eos else "no row is cut"
+    ends = (
+        f"cut to --data.max_length {settings['max_length']}, or by their source"
+        if found.without_eos
+        else "no row is cut"
+    )
     searched = "" if sum(preview.splits.values()) <= COMPARED_ROWS else f"; {COMPARED_ROWS:,} rows were compared"
     return [
         Figure(
@@ -102,10 +106,12 @@ def describe_row(row: SeenRow) -> str:
 
 def describe_end(row: SeenRow) -> str:
     """Return where a row was cut; an empty text for a row that ends with EOS."""
-    lost = row.cut_tokens - 1  # without EOS
-    if lost > 0:
-        return f"cut here: {lost:,} more token{'s' if lost > 1 else ''}, no EOS"
-    return "cut here: no EOS" if row.cut_tokens else ""
+    if row.ends:
+        return ""
+    if not row.whole and not row.cut_tokens:
+        return "cut off by its source: no EOS"
+    more = f"{row.cut_tokens:,} more token{'s' if row.cut_tokens > 1 else ''}, " if row.cut_tokens else ""
+    return f"cut here: {more}no EOS"
 
 
 def describe_cleaning(cleaning: Cleaning) -> str:

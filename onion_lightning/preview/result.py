@@ -18,6 +18,7 @@ from onion_lightning.preview.figures import (
     compute_figures,
     find_dropped,
     longest_rows,
+    rows_without_eos,
     straddling_groups,
 )
 from onion_lightning.preview.rows import Cleaning, SeenRow, choose_places, find_cleaning, see_row
@@ -86,6 +87,7 @@ def row_to_json(row: SeenRow, cleaning: Cleaning) -> dict[str, Any]:
         "step": row.step,
         "input_ids": row.ids,
         "supervised": [int(yes) for yes in row.supervised],
+        "eos": row.ends,
         "cut_tokens": row.cut_tokens,
         "padding": row.padding,
         "changes": cleaning.changes,
@@ -106,13 +108,13 @@ def gather_preview(data: OnionDataModule, count: int) -> Preview:
     Raises:
         OnionError: the corpus cannot be loaded, or has no training rows.
     """
-    from onion_lightning.data.corpus import read_rows  # late: `--help` imports this module
+    from onion_lightning.data.corpus import examine  # late: `--help` imports this module
 
     data.encoded, data.texts, data.report = data.encode()
     data.check_split("train")
-    read = read_rows(data.path, data.columns, data.min_words)
+    read = examine(data.path, data.columns, data.cleaning, data.filters)
     pads, sampler = not attends_only(load_config(data.base_model)), data.global_sampler()
-    places = choose_places(sampler, count, data.column("train", "full_length") > sampler.lengths)
+    places = choose_places(sampler, count, rows_without_eos(data))
     rows = [see_row(data, place, pads) for place in places]
     report = data.report
     return Preview(
@@ -134,7 +136,7 @@ def texts_of(data: OnionDataModule) -> Iterator[str]:
     """Yield headline and article of each kept row as one text."""
     for rows in data.texts.values():
         for batch in rows.iter(1000):
-            yield from (f"{headline} {article}" for headline, article in zip(*batch.values(), strict=True))
+            yield from map("{} {}".format, batch["headline"], batch["article"])
 
 
 def settings_of(data: OnionDataModule) -> dict[str, Any]:

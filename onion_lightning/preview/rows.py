@@ -13,7 +13,7 @@ from onion_lightning.preview.differences import Segment, compare
 from onion_lightning.preview.tokens import SeenToken, seen_tokens
 
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
-    from onion_lightning.data.corpus import ReadRows
+    from onion_lightning.data.corpus import Examined
 
 __all__ = ["Cleaning", "Place", "SeenRow", "choose_places", "find_cleaning", "first_place", "see_row"]
 
@@ -39,7 +39,8 @@ class SeenRow(NamedTuple):
         row: index in the training split.
         step: optimizer step, from 1.
         tokens: all tokens of the row.
-        cut_tokens: number of tokens that were cut off at its end; 0 if the row ends with EOS.
+        whole: whether the article ends where its text does; its source cut others off.
+        cut_tokens: number of the article's tokens that were cut off at `--data.max_length`.
         padding: number of padding tokens that the model adds after it.
     """
 
@@ -47,12 +48,18 @@ class SeenRow(NamedTuple):
     row: int
     step: int
     tokens: list[SeenToken]
+    whole: bool
     cut_tokens: int
     padding: int
 
     @property
     def ids(self) -> list[int]:
         return [number for token in self.tokens for number in token.ids]
+
+    @property
+    def ends(self) -> bool:
+        """Whether the row ends with EOS."""
+        return self.tokens[-1].name == "EOS"
 
     @property
     def supervised(self) -> list[bool]:
@@ -74,12 +81,12 @@ class Cleaning(NamedTuple):
 
 
 def choose_places(sampler: GlobalBatchSampler, count: int, cut: np.ndarray) -> list[Place]:
-    """Return the places of the first rows of training. If none of them was cut, the first cut row replaces the last.
+    """Return the places of the first rows of training. If all of them have EOS, the first row without replaces the last.
 
     Args:
         sampler: for one rank.
         count: number of rows.
-        cut: whether each row of the training split was cut, shape (rows,).
+        cut: whether each row of the training split has no EOS, shape (rows,).
     """
     places = places_of(sampler)
     chosen = list(islice(places, count))
@@ -108,26 +115,30 @@ def see_row(data: OnionDataModule, place: Place, pads: bool) -> SeenRow:
         pads: whether the model pads the rows of a micro-batch.
     """
     batch = ExampleBatches(data.encoded["train"])[place.batch]
-    encoded = data.encoded["train"][int(place.row)]
+    encoded, text = data.encoded["train"][int(place.row)], data.texts["train"][int(place.row)]
     return SeenRow(
-        headline=data.texts["train"][int(place.row)]["headline"],
+        headline=text["headline"],
         row=int(place.row),
         step=place.step,
         tokens=seen_tokens(batch, place.at, data.tokenizer),
-        cut_tokens=encoded["full_length"] - encoded["length"],
+        whole=text["whole"],
+        cut_tokens=max(encoded["full_length"] - encoded["length"] - int(text["whole"]), 0),
         padding=max(batch["row_lengths"]) - batch["row_lengths"][place.at] if pads else 0,
     )
 
 
-def find_cleaning(read: "ReadRows", headline: str) -> Cleaning:
+def find_cleaning(read: "Examined", headline: str) -> Cleaning:
     """Compare a kept row with what was read from the source. Among kept rows, a headline's key is unique."""
-    from onion_lightning.data.corpus import change_names, column_values, row_key
+    from onion_lightning.data.cleaning.hashing import hash64  # late: `--help` imports this module
+    from onion_lightning.data.cleaning.headlines import headline_key
+    from onion_lightning.data.cleaning.rows import CHANGES
+    from onion_lightning.data.corpus import column_values
 
-    matches = (column_values(read.clean, "headline_key") == row_key(headline)) & (read.reason == "")
+    matches = (column_values(read.clean, "headline_key") == hash64(headline_key(headline))) & (read.reason == "")
     row = int(np.flatnonzero(matches)[0])
     raw, clean = read.raw[row], read.clean[row]
     return Cleaning(
         headline=compare(raw["headline"], clean["headline"]),
         article=compare(raw["article"], clean["article"]),
-        changes=change_names(clean["changes"]),
+        changes=[name for bit, name in enumerate(CHANGES) if clean["changes"] >> bit & 1],
     )

@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.data.corpus import Corpus, load_corpus
+from onion_lightning.data.flags import Cleaning, Filters
 from onion_lightning.pretrained.locate import load_tokenizer
 
 BODY = (
@@ -37,8 +38,11 @@ def put(path: Path, text: str) -> Path:
 
 
 def load(path: Path | str, **more: Any) -> Corpus:
-    settings = {"columns": (None, None), "min_words": 20, "val_fraction": 0.1, "test_fraction": 0.1}
-    return load_corpus(str(path), **(settings | more))
+    """Load a corpus. Keywords are those of `load_corpus`, or fields of `Cleaning` and `Filters`."""
+    cleaning = Cleaning(**{name: more.pop(name) for name in Cleaning._fields if name in more})
+    filters = Filters(**{name: more.pop(name) for name in Filters._fields if name in more})
+    settings = {"columns": (None, None), "val_fraction": 0.1, "test_fraction": 0.1}
+    return load_corpus(str(path), cleaning=cleaning, filters=filters, **(settings | more))
 
 
 def texts(corpus: Corpus) -> dict[str, str]:

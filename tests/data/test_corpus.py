@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from onion_lightning.data.cleaning import CHANGES
+from onion_lightning.data.cleaning.rows import CHANGES
 from onion_lightning.data.corpus import DROP_REASONS, split_of
 from onion_lightning.errors import OnionError
 from tests.data.conftest import body, load, readme_table, texts, write_csv
@@ -17,6 +17,9 @@ MESS = {
         ("Ad Follows", "t", "Advertisement"),
     ],
     "too_short": [("Short One", "t", "Too short to train on.")],
+    "only_headline": [("Nothing But This", "t", "Nothing\nbut this.")],
+    "truncated": [("Cut Off", "t", body(7) + "… [+2101 chars]")],
+    "near_duplicate": [("Almost Row 2", "t", body(102).removesuffix(" or when."))],
     "repeated_headline": [("Kept Row 1", "t", body(3)), ("KEPT  ROW 1", "t", body(4))],
     "repeated_article": [("Another Title", "t", body(101))],
     "shared_article": [(f"Boilerplate {i}", "t", body(5)) for i in range(3)],
@@ -56,7 +59,6 @@ def test_headlines_that_look_like_missing_values_are_kept_as_text(tmp_path):
 UNUSUAL_TEXT = {
     "right to left": "חדשות: ביצה ניצחה",
     "emoji": "Egg 🥚👩‍🚀 Wins",
-    "mojibake": "Area Manâ€™s Egg",
     "the template's markers": "### Headline: Egg ### Article: Wins",
     "special tokens": "</s><s><unk> Egg <|im_end|> [INST]",
     "a comma and quotes": 'Egg, "Winner," Wins',
@@ -105,3 +107,70 @@ def test_an_error_reports_why_no_row_remains(tmp_path):
 
 def test_the_readme_lists_every_drop_reason():
     assert readme_table("Why rows are dropped") == DROP_REASONS
+
+
+def test_a_truncated_article_is_dropped_cut_or_kept(tmp_path):
+    file = write_csv(
+        tmp_path / "a.csv", [("Cut Off", "t", f"{body(1)} It was a… [+2101 chars]"), ("Whole", "t", body(2))]
+    )
+    assert (load(file).dropped["truncated"], load(file).kept) == (1, 1)
+    cut = load(file, truncated="cut")
+    assert texts(cut) == {"Cut Off": f"{body(1)} It was a", "Whole": body(2)}
+    assert {row["headline"]: row["whole"] for split in cut.splits.values() for row in split} == {
+        "Cut Off": False,
+        "Whole": True,
+    }
+    assert texts(load(file, truncated="keep"))["Cut Off"].endswith("[+2101 chars]")
+
+
+def near(number):
+    """Two articles that are nearly the same, the second longer."""
+    return f"{body(number)} {body(number + 1000)}", f"{body(number)} {body(number + 1000)} It was so."
+
+
+def test_the_longest_of_near_duplicates_is_kept(tmp_path):
+    rows = [(f"Egg {i} {j}", "t", text) for i in range(20) for j, text in enumerate(near(i))]
+    corpus = load(write_csv(tmp_path / "a.csv", rows))
+    assert texts(corpus) == {f"Egg {i} 1": near(i)[1] for i in range(20)}
+    assert corpus.dropped["near_duplicate"] == 20
+
+
+def test_near_duplicates_never_straddle_the_splits(tmp_path):
+    rows = [(f"Egg {i} {j}", "t", text) for i in range(40) for j, text in enumerate(near(i))]
+    file = write_csv(tmp_path / "a.csv", rows)
+    kept = load(file, near_duplicates="keep", test_fraction=0.5)
+    where = {row["headline"]: name for name, split in kept.splits.items() for row in split}
+    assert len(where) == 80
+    assert all(where[f"Egg {i} 0"] == where[f"Egg {i} 1"] for i in range(40))
+    assert any(split_of(f"Egg {i} 0", 0.1, 0.5) != split_of(f"Egg {i} 1", 0.1, 0.5) for i in range(40))
+    dropped = load(file, test_fraction=0.5)
+    assert all(where[h] == name for name, split in dropped.splits.items() for h in split["headline"])
+
+
+def test_rows_in_another_language_than_most_are_dropped_on_request(tmp_path):
+    german = "Das Ei gewann am Dienstag die Wahl, und der Hund sagte, er habe davon gar nichts gesehen, wie so oft."
+    rows = [(f"Egg {i}", "t", body(i)) for i in range(5)] + [("Ei", "t", german)]
+    file = write_csv(tmp_path / "a.csv", rows)
+    assert load(file).kept == 6
+    for language, kept in (("auto", 5), ("en", 5), ("de", 1)):
+        corpus = load(file, language=language)
+        assert (corpus.kept, corpus.dropped["other_language"]) == (kept, 6 - kept)
+
+
+def test_what_a_site_adds_is_removed_before_articles_are_too_short(tmp_path):
+    rows = [
+        (f"Egg {i} Wins - The Bugle", "t", f"{body(i)}\n{i} shares on all networks of this world") for i in range(8)
+    ]
+    rows.append(
+        (
+            "Short Egg - The Bugle",
+            "t",
+            "An egg won.\n9 shares on all networks of this world\nYes, an egg won this very vote today, they say.",
+        )
+    )
+    corpus = load(write_csv(tmp_path / "a.csv", rows))
+    assert texts(corpus) == {f"Egg {i} Wins": body(i) for i in range(8)}
+    assert (corpus.cleaned["boilerplate"], corpus.cleaned["site_name"], corpus.dropped["too_short"]) == (9, 9, 1)
+    as_is = load(tmp_path / "a.csv", skipped=("boilerplate", "site_name"))
+    assert "Egg 1 Wins - The Bugle" in texts(as_is)
+    assert as_is.cleaned["boilerplate"] == as_is.cleaned["site_name"] == 0

@@ -1,40 +1,41 @@
-"""Near-duplicates."""
+"""Articles that are nearly the same."""
 
 import random
 
-from onion_lightning.data.duplicates import JACCARD, jaccard, near_duplicates, shingles
-from tests.conftest import sample_rows
+import pytest
+
+from onion_lightning.data.duplicates import SIMILAR, jaccard, near_duplicates, runs
+
+WORDS = [f"word{number}" for number in range(3000)]
 
 
-def similarity(first: str, second: str) -> float:
-    return jaccard(set(map(hash, shingles(first))), set(map(hash, shingles(second))))
+def text(seed, count=100):
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
 
 
-def test_articles_that_differ_in_a_few_words_are_one_group():
-    texts = [row["Content"] for row in sample_rows()[:60]]
-    words = texts[7].split()
-    words[20] = "egg"
-    texts += [" ".join(words), texts[3].upper() + "\n\nAnd more.", texts[7]]
-    assert near_duplicates(texts) == [[3, 61], [7, 60, 62]]
+def altered(original, words):
+    """A text with this many words replaced, far from one another."""
+    found = original.split()
+    for at in range(words):
+        found[at * 10 + 5] = f"other{at}"
+    return " ".join(found)
 
 
-def test_pairs_above_the_threshold_are_found_and_those_below_are_not():
-    generator = random.Random(1)
-    texts = [" ".join(generator.choices("abcdefghijklmnop", k=60)) for _ in range(100)]
-    changed = []
-    for at, text in enumerate(texts):
-        words = text.split()
-        words[: at % 50] = ["egg"] * (at % 50)
-        changed.append(" ".join(words))
-    expected = [[at, 100 + at] for at in range(100) if similarity(texts[at], changed[at]) >= JACCARD]
-    assert 20 < len(expected) < 100
-    assert near_duplicates(texts + changed) == expected
+@pytest.mark.parametrize(("words", "near"), [(1, True), (2, True), (3, True), (5, False), (8, False)])
+def test_texts_are_near_duplicates_above_the_threshold(words, near):
+    texts = [text(seed) for seed in range(50)]
+    copies = [altered(one, words) for one in texts]
+    similar = jaccard(set(runs(texts[0])), set(runs(copies[0]))) >= SIMILAR
+    assert similar == near
+    groups = near_duplicates(texts + copies)
+    assert groups == ([[at, at + 50] for at in range(50)] if near else [])
 
 
-def test_different_articles_are_in_no_group():
-    assert near_duplicates([row["Content"] for row in sample_rows()]) == []
-    assert near_duplicates([]) == []
+def test_case_and_short_texts_are_compared_too():
+    assert near_duplicates(["An egg", "an EGG", "A dog"]) == [[0, 1]]
+    assert near_duplicates([]) == near_duplicates(["An egg"]) == []
 
 
-def test_texts_of_fewer_than_five_words_are_compared_whole():
-    assert near_duplicates(["an egg", "a hen", "An  Egg", "", " "]) == [[0, 2], [3, 4]]
+def test_a_group_has_all_texts_that_are_near_one_of_them():
+    texts = [altered(text(1), words) for words in range(5)] + [text(2)]
+    assert near_duplicates(texts) == [[0, 1, 2, 3, 4]]

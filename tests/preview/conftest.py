@@ -13,16 +13,18 @@ SCRIPT = "<script>document.title = 'broken'</script>"
 DIRTY = "Area Egg \u200bDenies Everything"
 EGG = "🥚"
 MAX_LENGTH = 240
+TRUNCATED = "Cut Off By An Aggregator"
 
 
 def make_rows() -> list[tuple[str, ...]]:
-    """24 short articles, one with markup, one that cleaning changes, one near-duplicate of each, and rows to drop."""
+    """24 short articles, one with markup, one that cleaning changes, and rows to drop."""
     texts = [
         (row["Title"], " ".join(row["Content"].split()[: 25 + 3 * at])) for at, row in enumerate(sample_rows()[:24])
     ]
     rows = [(f"{title} {SCRIPT}" if at == 3 else title, f"{text} {SCRIPT}") for at, (title, text) in enumerate(texts)]
     rows.append((DIRTY, f"It\u200b was an\u00a0egg.\r\n{texts[9][1]} Again {EGG}"))
-    rows += [(f"Once More: {title}", f"{text} {SCRIPT} Again.") for title, text in texts[10:]]
+    rows.append((TRUNCATED, f"{' '.join(texts[4][1].split()[:22])} and then... [+2101 chars]"))
+    rows += [(f"Once More: {title}", f"{text} {SCRIPT} Again.") for title, text in texts[20:]]
     rows += [(f"Brief {at}", f"Too short {at}.") for at in range(5)]
     rows += [("No Article", ""), ("", texts[0][1]), ("Spoiled", "a", "b", "c")]
     return [(row[0], "t", *row[1:]) for row in rows]

@@ -7,6 +7,7 @@ import pytest
 
 from onion_lightning.preview.page import describe_end, render_page
 from onion_lightning.preview.rows import SeenRow
+from onion_lightning.preview.tokens import SeenToken
 
 
 def test_the_tokens_on_the_page_are_those_of_the_rows(preview):
@@ -22,8 +23,8 @@ def test_the_tokens_on_the_page_are_those_of_the_rows(preview):
         assert ids["prompt"] + ids["trained"] == row.ids
         assert len(ids["trained"]) == sum(row.supervised)
         assert section.count(">BOS</i>") == 1
-        assert section.count(">EOS</i>") == (not row.cut_tokens)
-        assert ("no EOS" in section) == bool(row.cut_tokens)
+        assert section.count(">EOS</i>") == row.ends
+        assert ("no EOS" in section) != row.ends
 
 
 def test_markup_in_headlines_and_articles_is_shown_as_text(preview):
@@ -64,11 +65,18 @@ def test_figures_reasons_changes_and_characters_are_listed(preview):
 
 
 @pytest.mark.parametrize(
-    ("lost", "text"),
-    [(0, ""), (1, "cut here: no EOS"), (2, "cut here: 1 more token, no EOS"), (9, "cut here: 8 more tokens, no EOS")],
+    ("eos", "whole", "lost", "text"),
+    [
+        (True, True, 0, ""),
+        (False, True, 0, "cut here: no EOS"),
+        (False, True, 1, "cut here: 1 more token, no EOS"),
+        (False, False, 8, "cut here: 8 more tokens, no EOS"),
+        (False, False, 0, "cut off by its source: no EOS"),
+    ],
 )
-def test_the_end_of_a_row_says_what_was_cut(lost, text):
-    assert describe_end(SeenRow("Egg", 0, 1, [], lost, 0)) == text
+def test_the_end_of_a_row_says_what_was_cut(eos, whole, lost, text):
+    last = SeenToken((2,), "</s>", True, "EOS") if eos else SeenToken((5,), " egg", True, "")
+    assert describe_end(SeenRow("Egg", 0, 1, [last], whole, lost, 0)) == text
 
 
 @pytest.mark.browser

@@ -20,7 +20,7 @@ def test_the_keys_of_the_json_file_and_their_order_are_stable(preview):
         "cleaned",
     ]
     assert list(content["figures"]) == ["rows", "tokens", "supervised", "without_eos", "padding"]
-    keys = ["headline", "row", "step", "input_ids", "supervised", "cut_tokens", "padding", "changes"]
+    keys = ["headline", "row", "step", "input_ids", "supervised", "eos", "cut_tokens", "padding", "changes"]
     assert all(list(row) == keys for row in content["rows"])
     assert all(list(row) == ["headline", "full_length", "length"] for row in content["longest"])
     assert all(list(row) == ["split", "headline"] for group in content["near_duplicates"] for row in group)

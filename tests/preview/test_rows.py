@@ -5,9 +5,10 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from onion_lightning.data.corpus import read_rows
+from onion_lightning.data.corpus import examine
+from onion_lightning.preview.figures import rows_without_eos
 from onion_lightning.preview.rows import choose_places, find_cleaning, first_place, see_row
-from tests.preview.conftest import DIRTY
+from tests.preview.conftest import DIRTY, TRUNCATED
 
 
 @pytest.fixture
@@ -45,8 +46,21 @@ def test_a_row_without_eos_was_cut(encoded):
     assert 0 < cut.sum() < len(cut)
     for place in choose_places(encoded.sampler, 1000, cut):
         row = see_row(encoded, place, pads=False)
-        assert (row.tokens[-1].name == "EOS") != cut[row.row]
-        assert (row.cut_tokens > 0) == cut[row.row]
+        assert row.ends != cut[row.row]
+        assert row.whole
+        extra = encoded.encoded["train"][row.row]["full_length"] - len(row.ids)
+        assert row.cut_tokens == max(extra - 1, 0)
+
+
+def test_a_row_that_its_source_cut_off_has_no_eos(encoded):
+    encoded.cleaning = encoded.cleaning._replace(truncated="cut")
+    encoded.encoded, encoded.texts, encoded.report = encoded.encode()
+    sampler = encoded.global_sampler()
+    without = rows_without_eos(encoded)
+    rows = [see_row(encoded, place, pads=False) for place in choose_places(sampler, 1000, without)]
+    assert {row.row for row in rows if not row.ends} == set(np.flatnonzero(without).tolist())
+    (cut_off,) = [row for row in rows if row.headline == TRUNCATED]
+    assert (cut_off.ends, cut_off.whole, cut_off.cut_tokens) == (False, False, 0)
 
 
 def test_a_cut_row_replaces_the_last_one_if_none_of_the_first_is_cut(encoded):
@@ -75,7 +89,7 @@ def test_the_first_place_is_where_a_resumed_run_continues(encoded):
 
 
 def test_cleaning_is_found_for_the_row_that_was_read(encoded):
-    read = read_rows(encoded.path, encoded.columns, encoded.min_words)
+    read = examine(encoded.path, encoded.columns, encoded.cleaning, encoded.filters)
     cleaning = find_cleaning(read, DIRTY.replace("\u200b", ""))
     assert [segment.before for segment in cleaning.headline if not segment.is_same] == ["\u200b"]
     assert [segment.before for segment in cleaning.article if not segment.is_same] == ["\u200b", "\u00a0", "\r"]

@@ -17,10 +17,11 @@ def printed(width: int, *shown) -> str:
     return console.file.getvalue()
 
 
-def made_row(words: int, cut: int = 0, padding: int = 0) -> SeenRow:
+def made_row(words: int, cut: int | None = None, padding: int = 0) -> SeenRow:
     tokens = [SeenToken((1,), "<s>", False, "BOS"), SeenToken((5,), " ### Headline: Egg\n", False, "")]
     tokens += [SeenToken((10 + at,), f" egg{at}", True, "") for at in range(words)]
-    return SeenRow("Egg", 0, 4, tokens + ([] if cut else [SeenToken((2,), "</s>", True, "EOS")]), cut, padding)
+    tokens += [SeenToken((2,), "</s>", True, "EOS")] if cut is None else []
+    return SeenRow("Egg", 0, 4, tokens, True, cut or 0, padding)
 
 
 def test_a_short_row_is_shown_whole_with_its_special_tokens():
@@ -31,7 +32,7 @@ def test_a_short_row_is_shown_whole_with_its_special_tokens():
 
 
 def test_a_row_that_was_cut_or_padded_says_so():
-    text = " ".join(printed(200, made_row(3, cut=4, padding=7)).split())
+    text = " ".join(printed(200, made_row(3, cut=3, padding=7)).split())
     assert text.endswith("egg2 [cut here: 3 more tokens, no EOS] [PAD × 7]")
 
 

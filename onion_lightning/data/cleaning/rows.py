@@ -1,0 +1,95 @@
+"""Cleans a row: what can be done with it alone, and what is known once all rows were read."""
+
+from collections.abc import Set
+from typing import NamedTuple
+
+from onion_lightning.data.cleaning.boilerplate import remove_lines, remove_site_name
+from onion_lightning.data.cleaning.edges import find_cut, mend_dateline
+from onion_lightning.data.cleaning.headlines import drop_repeated_headline
+from onion_lightning.data.cleaning.text import clean_text
+
+__all__ = ["CHANGES", "NO_REPEATS", "CleanRow", "Repeated", "clean_row", "clean_texts", "finish_row"]
+
+CHANGES = {
+    "line_endings": "CR, CRLF and Unicode line separators replaced with LF",
+    "spaces": "tabs, no-break spaces and wide spaces replaced with plain spaces; spaces at the edges of lines removed",
+    "zero_width": "zero-width characters, byte-order marks, soft hyphens and control characters removed",
+    "html_entities": "HTML entities replaced with the characters they encode",
+    "unicode_form": "characters composed (Unicode NFC)",
+    "blank_lines": "runs of blank lines collapsed to one",
+    "advertisement": "lines that contain only “Advertisement” removed",
+    "repeated_headline": "headline removed from the start of its own article",
+    "encoding": "characters repaired that were decoded with the wrong encoding",
+    "html_tags": "HTML tags removed, paragraphs kept",
+    "markdown_links": "Markdown links replaced with their text",
+    "boilerplate": "lines removed that are repeated in many articles",
+    "site_name": "last part of the headline removed that is repeated in many headlines",
+    "dateline": "lost dash put back between dateline and article",
+}
+
+
+class CleanRow(NamedTuple):
+    """A cleaned headline and article, and the names of the changes made to them.
+
+    Attributes:
+        headline: one line.
+        article: its text.
+        changes: keys of `CHANGES`.
+        cut: where an aggregator cut the article off; None if it did not.
+        repeats: whether the article was nothing but the headline.
+    """
+
+    headline: str
+    article: str
+    changes: set[str]
+    cut: int | None = None
+    repeats: bool = False
+
+
+class Repeated(NamedTuple):
+    """Keys of what is repeated in many rows: lines and labels of articles, and last parts of headlines."""
+
+    lines: Set[int]
+    names: Set[int]
+
+
+NO_REPEATS = Repeated(frozenset(), frozenset())
+
+
+def clean_texts(headline: str, article: str, skipped: Set[str] = frozenset()) -> CleanRow:
+    """Clean headline and article, each as a text. The headline is joined into one line; a blank cell becomes empty.
+
+    Args:
+        headline: of the row.
+        article: of the row.
+        skipped: names of changes that are not made.
+    """
+    headline, changes = clean_text(headline, skipped)
+    headline = " ".join(headline.split())
+    article, more = clean_text(article, skipped)
+    return CleanRow(headline, article, changes | more, find_cut(article))
+
+
+def finish_row(row: CleanRow, repeated: Repeated = NO_REPEATS, skipped: Set[str] = frozenset()) -> CleanRow:
+    """Remove from a row what is repeated in others, and the headline from the article; mend the dateline."""
+    changes = set(row.changes)
+
+    def change(name: str, old: str, new: str) -> str:
+        if new == old or name in skipped:
+            return old
+        changes.add(name)
+        return clean_text(new, skipped)[0]
+
+    headline = change("site_name", row.headline, remove_site_name(row.headline, repeated.names))
+    lines = change("boilerplate", row.article, remove_lines(row.article, repeated.lines))
+    article = lines
+    for title in dict.fromkeys((row.headline, headline)):  # the article may repeat the name of the site, too
+        article = change("repeated_headline", article, drop_repeated_headline(title, article))
+    repeats = lines != "" and article == ""
+    article = change("dateline", article, mend_dateline(article))
+    return CleanRow(headline, article, changes, row.cut, repeats)
+
+
+def clean_row(headline: str, article: str) -> CleanRow:
+    """Clean a row of which nothing is repeated in others."""
+    return finish_row(clean_texts(headline, article))

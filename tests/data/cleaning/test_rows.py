@@ -1,0 +1,32 @@
+"""Cleaning of whole rows."""
+
+from onion_lightning.data.cleaning.boilerplate import article_keys, headline_keys
+from onion_lightning.data.cleaning.rows import CHANGES, CleanRow, Repeated, clean_texts, finish_row
+from tests.data.conftest import readme_table
+
+
+def test_boilerplate_is_removed_before_the_headline_and_the_dateline_are_looked_for():
+    article = "12 SHARES\nEgg Wins The Vote\nLOS ANGELESAn egg won."
+    repeated = Repeated(frozenset(article_keys("99 shares\nx").lines), frozenset(headline_keys("A - The Bugle")))
+    row = finish_row(clean_texts("Egg Wins The Vote - The Bugle", article), repeated)
+    assert row[:3] == (
+        "Egg Wins The Vote",
+        "LOS ANGELES—An egg won.",
+        {"boilerplate", "repeated_headline", "site_name", "dateline"},
+    )
+
+
+def test_a_headline_is_found_in_the_article_with_and_without_the_name_of_the_site():
+    repeated = Repeated(frozenset(), frozenset(headline_keys("A - The Bugle")))
+    for first in ("Egg Wins", "Egg Wins - The Bugle"):
+        row = CleanRow("Egg Wins - The Bugle", f"{first}\nAn egg won.", set())
+        assert finish_row(row, repeated)[:2] == ("Egg Wins", "An egg won.")
+
+
+def test_changes_that_are_skipped_are_not_made():
+    row = clean_texts("Egg Wins", "Egg Wins\n<b>An egg</b>", frozenset(CHANGES))
+    assert finish_row(row, skipped=frozenset(CHANGES))[:3] == ("Egg Wins", "Egg Wins\n<b>An egg</b>", set())
+
+
+def test_the_readme_lists_every_change():
+    assert readme_table("Cleaning") == CHANGES
