@@ -81,9 +81,9 @@ def vocabulary_entries(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -
 
 
 def name_token(tokenizer: PreTrainedTokenizerBase, token: SeenToken) -> SeenToken:
-    """Name a special token, and show it as it is in the vocabulary."""
-    names = {tokenizer.unk_token_id: "UNK", tokenizer.bos_token_id: "BOS", tokenizer.eos_token_id: "EOS"}
-    name = names.get(token.ids[0]) if len(token.ids) == 1 else None
-    if name is None:
+    """Name a special token, and show it as it is in the vocabulary. BOS and EOS may have the same id."""
+    if len(token.ids) > 1:
         return token
-    return token._replace(name=name, text=vocabulary_entries(tokenizer, token.ids)[0])
+    ends = {tokenizer.eos_token_id: "EOS"} if token.supervised else {tokenizer.bos_token_id: "BOS"}
+    name = ({tokenizer.unk_token_id: "UNK"} | ends).get(token.ids[0])
+    return token if name is None else token._replace(name=name, text=vocabulary_entries(tokenizer, token.ids)[0])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onion_lightning.data.cleaning import clean_text
+from onion_lightning.data.cleaning.text import clean_text
 from onion_lightning.preview.differences import MAX_COMPARED, compare, one_line, visible
 
 
