@@ -7,10 +7,11 @@ import lightning.pytorch as pl
 
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
+from onion_lightning.preview.command import run_preview
 from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
 
-__all__ = ["COMMANDS", "SESSION_COMMANDS", "UNLOGGED", "OnionSession", "OnionTrainer"]
+__all__ = ["COMMANDS", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
 
 
 class TrainerCommands:
@@ -23,6 +24,7 @@ class SessionCommands:
     """Commands that run on a `Session` instead. No Trainer is built, so any config works on any machine."""
 
     attend = run_attend
+    preview = run_preview
     serve = run_serve
 
 
@@ -41,4 +43,5 @@ def names(commands: type) -> tuple[str, ...]:
 
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
-UNLOGGED = ("validate", "test", "predict", "serve")  # the commands without a logger
+UNLOGGED = ("validate", "test", "predict", "preview", "serve")  # the commands without a logger
+WEIGHTLESS = ("preview",)  # the commands that load no weights: they have neither a device nor a precision

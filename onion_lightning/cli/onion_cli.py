@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 
-from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, UNLOGGED, OnionSession, OnionTrainer
+from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, UNLOGGED, WEIGHTLESS, OnionSession, OnionTrainer
 from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parsing.arguments import given_keys, predict_command
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
@@ -153,6 +153,8 @@ class OnionCLI(LightningCLI):
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
         if self.subcommand in UNLOGGED:
             self.options.trainer["logger"] = False
+        if self.subcommand in WEIGHTLESS:
+            self.options.trainer["accelerator"], self.options.trainer["precision"] = "cpu", None
         if self.subcommand in SESSION_COMMANDS:
             for name in ("callbacks", "plugins", "profiler", "strategy"):  # they may need what this machine lacks
                 self.options.trainer[name] = "auto" if name == "strategy" else None
@@ -237,10 +239,11 @@ class OnionCLI(LightningCLI):
         if self.subcommand == "fit":
             # They import bitsandbytes, peft and datasets, which takes seconds: too long for `--help`.
             from onion_lightning.planning.start_line import StartLine
+            from onion_lightning.preview.first_row import FirstRow
             from onion_lightning.training.corpus_table import CorpusTable
 
             folder = RunFolder(self.folder, self.options.ckpt_path is not None)
-            first = [stop, folder, CorpusTable(self.folder), StartLine()]
+            first = [stop, folder, CorpusTable(self.folder), FirstRow(), StartLine()]
             built.checkpoint.enabled = self.saves
             best = [best_checkpoint(self.folder)] if self.saves else []
             if isinstance(self.progress, FitLines):

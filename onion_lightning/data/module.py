@@ -206,16 +206,7 @@ class OnionDataModule(pl.LightningDataModule):
         """Form the global batches, and set the Trainer's gradient accumulation to one optimizer step per global batch."""
         trainer = self.trainer
         assert trainer is not None
-        lengths = self.column("train", "length")
-        self.sampler = GlobalBatchSampler(
-            lengths,
-            lengths - self.column("train", "prompt_length"),
-            self.batch_size,
-            self.global_batch_size,
-            trainer.world_size,
-            trainer.global_rank,
-            self.seed,
-        )
+        self.sampler = self.global_sampler(trainer.world_size, trainer.global_rank)
         self.sampler.resume_at = self.resume_at
         if trainer.accumulate_grad_batches not in (1, self.sampler.accumulate):
             raise OnionError(
@@ -224,6 +215,13 @@ class OnionDataModule(pl.LightningDataModule):
             )
         trainer.accumulate_grad_batches = self.sampler.accumulate
         set_whole_steps(trainer, len(self.sampler), self.sampler.accumulate)
+
+    def global_sampler(self, world_size: int = 1, rank: int = 0) -> GlobalBatchSampler:
+        """Return the sampler of the training rows for one of the ranks."""
+        lengths = self.column("train", "length")
+        supervised = lengths - self.column("train", "prompt_length")
+        sizes = (self.batch_size, self.global_batch_size)
+        return GlobalBatchSampler(lengths, supervised, *sizes, world_size, rank, self.seed)
 
     def resume(self, epoch: int, step: int) -> None:
         """Start the given epoch after `step` global batches. Called when a checkpoint is loaded."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from onion_lightning.private_api import attention_implementation
 
-__all__ = ["pack_rows", "packed_hidden_states"]
+__all__ = ["attends_only", "pack_rows", "packed_hidden_states"]
 
 PACKED = "onion_packed"
 
@@ -68,13 +68,17 @@ def pack_rows(model: PreTrainedModel) -> None:
     A model whose layers mix tokens by other means than torch's attention, such as convolutions, is left as it is, and its
     rows are padded.
     """
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or [])
-    attention_only = kinds <= {"full_attention", "sliding_attention"} and model.is_backend_compatible()
-    if attention_only and attention_implementation(model) == "sdpa":
+    packs = attends_only(model.config) and model.is_backend_compatible()
+    if packs and attention_implementation(model) == "sdpa":
         AttentionInterface.register(PACKED, row_attention)
         AttentionMaskInterface.register(PACKED, sdpa_mask)
         model.set_attn_implementation(PACKED)
+
+
+def attends_only(config: PretrainedConfig) -> bool:
+    """Return whether tokens are mixed by attention alone. The rows of other models are padded."""
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or [])
+    return kinds <= {"full_attention", "sliding_attention"}
 
 
 def packed_hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, row_lengths: Sequence[int]) -> torch.Tensor:

@@ -1,0 +1,144 @@
+"""A preview: everything that the command shows, gathered from the data module."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.model.packed_rows import attends_only
+from onion_lightning.pretrained.locate import load_config
+from onion_lightning.preview.characters import SpelledCharacter, spelled_characters
+from onion_lightning.preview.differences import one_line
+from onion_lightning.preview.figures import (
+    DroppedRow,
+    Figures,
+    LongRow,
+    SplitRow,
+    compute_figures,
+    find_dropped,
+    longest_rows,
+    rows_without_eos,
+    straddling_groups,
+)
+from onion_lightning.preview.rows import Cleaning, SeenRow, choose_places, find_cleaning, see_row
+
+__all__ = ["Preview", "gather_preview"]
+
+EXAMPLES = 3  # dropped rows of each reason
+LONGEST = 5
+LINE = 200  # characters of a dropped article in preview.json
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What training would see.
+
+    Attributes:
+        settings: the flags that determine it.
+        read: number of rows read.
+        splits: number of rows in each split.
+        figures: of the training split.
+        rows: training rows, each with what cleaning changed in it.
+        longest: the longest training rows.
+        straddling: groups of near-duplicates whose rows are in different splits.
+        characters: that the tokenizer has no token for.
+        dropped: number of dropped rows by reason, without reasons that have none.
+        examples: a few dropped rows of each of these reasons.
+        cleaned: number of rows affected by each change, without changes that have none.
+    """
+
+    settings: dict[str, Any]
+    read: int
+    splits: dict[str, int]
+    figures: Figures
+    rows: list[tuple[SeenRow, Cleaning]]
+    longest: list[LongRow]
+    straddling: list[list[SplitRow]]
+    characters: list[SpelledCharacter]
+    dropped: dict[str, int]
+    examples: dict[str, list[DroppedRow]]
+    cleaned: dict[str, int]
+
+    def to_json(self) -> str:
+        """Return the content of preview.json."""
+        content = {
+            "settings": self.settings,
+            "read": self.read,
+            "splits": self.splits,
+            "figures": self.figures._asdict(),
+            "rows": [row_to_json(row, cleaning) for row, cleaning in self.rows],
+            "longest": [row._asdict() for row in self.longest],
+            "near_duplicates": [[row._asdict() for row in group] for group in self.straddling],
+            "characters": [character._asdict() for character in self.characters],
+            "dropped": {
+                reason: {"rows": count, "examples": [shorten_row(row) for row in self.examples[reason]]}
+                for reason, count in self.dropped.items()
+            },
+            "cleaned": self.cleaned,
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def row_to_json(row: SeenRow, cleaning: Cleaning) -> dict[str, Any]:
+    return {
+        "headline": row.headline,
+        "row": row.row,
+        "step": row.step,
+        "input_ids": row.ids,
+        "supervised": [int(yes) for yes in row.supervised],
+        "eos": row.ends,
+        "cut_tokens": row.cut_tokens,
+        "padding": row.padding,
+        "changes": cleaning.changes,
+    }
+
+
+def shorten_row(row: DroppedRow) -> dict[str, str]:
+    return {"headline": one_line(row.headline, LINE), "article": one_line(row.article, LINE)}
+
+
+def gather_preview(data: OnionDataModule, count: int) -> Preview:
+    """Encode the corpus, from the cache if possible, and gather what to show.
+
+    Args:
+        data: without a Trainer; its corpus is set.
+        count: number of training rows.
+
+    Raises:
+        OnionError: the corpus cannot be loaded, or has no training rows.
+    """
+    from onion_lightning.data.corpus import examine  # late: `--help` imports this module
+
+    data.encoded, data.texts, data.report = data.encode()
+    data.check_split("train")
+    read = examine(data.path, data.columns, data.cleaning, data.filters)
+    pads, sampler = not attends_only(load_config(data.base_model)), data.global_sampler()
+    places = choose_places(sampler, count, rows_without_eos(data))
+    rows = [see_row(data, place, pads) for place in places]
+    report = data.report
+    return Preview(
+        settings=settings_of(data),
+        read=report.read,
+        splits=report.splits,
+        figures=compute_figures(data, sampler, pads),
+        rows=[(row, find_cleaning(read, row.headline)) for row in rows],
+        longest=longest_rows(data, LONGEST),
+        straddling=straddling_groups(data),
+        characters=spelled_characters(data.tokenizer, texts_of(data)),
+        dropped={reason: number for reason, number in report.dropped.items() if number},
+        examples=find_dropped(data, read, EXAMPLES),
+        cleaned={change: number for change, number in report.cleaned.items() if number},
+    )
+
+
+def texts_of(data: OnionDataModule) -> Iterator[str]:
+    """Yield headline and article of each kept row as one text."""
+    for rows in data.texts.values():
+        for batch in rows.iter(1000):
+            yield from map("{} {}".format, batch["headline"], batch["article"])
+
+
+def settings_of(data: OnionDataModule) -> dict[str, Any]:
+    names = ("path", "base_model", "max_length", "overflow", "global_batch_size", "seed")
+    return {name: getattr(data, name) for name in names}
