@@ -11,6 +11,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.sampler import GlobalBatchSampler, MicroBatch
 from onion_lightning.preview.differences import Segment, compare
 from onion_lightning.preview.tokens import SeenToken, seen_tokens
+from onion_lightning.seeding import hash64
 
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
     from onion_lightning.data.corpus import Examined
@@ -129,8 +130,7 @@ def see_row(data: OnionDataModule, place: Place, pads: bool) -> SeenRow:
 
 def find_cleaning(read: "Examined", headline: str) -> Cleaning:
     """Compare a kept row with what was read from the source. Among kept rows, a headline's key is unique."""
-    from onion_lightning.data.cleaning.hashing import hash64  # late: `--help` imports this module
-    from onion_lightning.data.cleaning.headlines import headline_key
+    from onion_lightning.data.cleaning.headlines import headline_key  # late: `--help` imports this module
     from onion_lightning.data.cleaning.rows import CHANGES
     from onion_lightning.data.corpus import column_values
 

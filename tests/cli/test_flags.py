@@ -38,6 +38,8 @@ BOUNDED = {
     "model.adapter_strength": ([0.0, 1.5, 2.0], [-0.1, 2.1], "from 0 .the base model. to 2"),
     "model.candidates": ([1, 9], [0], "at least 1"),
     "data.min_words": ([0], [-1], "at least 0"),
+    "data.language": (["keep", "auto", "en"], ["xx", ""], "keep, auto, or one of"),
+    "data.skip_cleaning": ([["html_tags"], []], [["eggs"]], "names among line_endings, "),
     "data.val_fraction": ([0.0, 0.9], [-0.1, 1.0], "at least 0 and less than 1"),
     "data.test_fraction": ([0.0, 0.9], [-0.1, 1.0], "at least 0 and less than 1"),
     "data.max_length": ([8], [7], "at least 8"),

@@ -23,7 +23,7 @@ CUTS = [
         r"(?:^|(?<=[.!?…\"”»)]\s))\W*read (?:on|more)\W*\Z",
     )
 ]
-HINTS = "[ (more (cont reading full whole entire complete rest".split() + ["read on", "read more"]
+HINTS = ("[", "(more", "(cont", "reading", "full", "whole", "entire", "complete", "rest", "read on", "read more")
 REACH = 300  # characters at the end that are searched
 
 
