@@ -27,7 +27,8 @@ MANY = 3  # an article under this many headlines is boilerplate and loses all it
 CLEANER = "1"  # part of the cache key: increment it whenever cleaning changes
 DROP_REASONS = {
     "ragged": "the row has more cells than the header",
-    "unreadable": "the line is not a JSON object",
+    "unreadable": "the row is not a JSON object, or cannot be decoded",
+    "not_text": "the headline or the article is a list or an object without an obvious text",
     "missing_headline": "the headline is missing or blank",
     "missing_article": "the article is missing or blank",
     "shared_article": f"the same article appears under {MANY} or more headlines",

@@ -6,7 +6,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from onion_lightning.data.files.reading import as_text
 from onion_lightning.errors import OnionError
 from tests.data.conftest import body, load, put, texts, write_csv
 
@@ -98,7 +97,3 @@ def test_a_file_that_cannot_be_read_gives_a_one_sentence_error(tmp_path, make, m
     with pytest.raises(OnionError, match=r"^--data\.path ") as error:
         load(make(tmp_path))
     assert message in str(error.value)
-
-
-def test_lone_surrogates_in_json_are_replaced():
-    assert as_text(json.loads('"An egg \\ud83e wins"')) == "An egg \ufffd wins"
