@@ -8,8 +8,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, TextIO, cast
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 from onion_lightning.errors import OnionError, reason, shorten
 
@@ -72,8 +72,8 @@ def members(file: Path) -> list[str]:
         return sorted(name for name in archive.namelist() if not is_hidden(PurePosixPath(name)) and name[-1:] != "/")
 
 
-def is_hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+def is_hidden(path: PurePath) -> bool:
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
 
 
 def check_whole(file: Path) -> None:
@@ -108,11 +108,42 @@ def decompress(stream: BinaryIO, name: str) -> BinaryIO:
         case ".gz":
             return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
         case ".zst":
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-            return cast(BinaryIO, io.BufferedReader(reader))
+            return cast(BinaryIO, io.BufferedReader(ZstandardStream(stream)))
     return stream
+
+
+class ZstandardStream(io.RawIOBase):
+    """Decompresses a file of Zstandard frames. zstandard's own stream does not report that a file was cut off.
+
+    Args:
+        stream: the compressed bytes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        import zstandard
+
+        self.stream = stream
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)  # of `zstd --long=31`
+        self.frame: Any = None
+        self.packed, self.unpacked = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.unpacked:
+            packed = self.packed or self.stream.read(1 << 16)
+            if not packed:
+                if self.frame is not None:
+                    raise EOFError("it ends in the middle of a frame")
+                return 0
+            self.frame = self.frame or self.decompressor.decompressobj()
+            self.unpacked, self.packed = memoryview(self.frame.decompress(packed)), b""
+            if self.frame.eof:
+                self.packed, self.frame = self.frame.unused_data, None
+        size = min(len(buffer), len(self.unpacked))
+        buffer[:size], self.unpacked = self.unpacked[:size], self.unpacked[size:]
+        return size
 
 
 @contextmanager

@@ -165,7 +165,7 @@ class Document:
         """
         found = self.peek()
         if found != sign:
-            raise self.invalid(f"{found or 'its end'} instead of {sign}")
+            raise self.invalid(f"{found!r} instead of {sign!r}" if found else "it ends too early")
         self.at += 1
 
     def peek(self) -> str:
