@@ -51,8 +51,8 @@ def check_columns(columns: Columns) -> None:
         "".encode(encoding or "utf-8")
     except (LookupError, UnicodeError) as error:
         raise OnionError(
-            f"--data.encoding {encoding}: is not an encoding of text that Python knows; give one such as utf-8, cp1252,"
-            " cp1251, shift_jis or gb18030."
+            f"--data.encoding {encoding}: must be an encoding of text that Python knows, such as utf-8, cp1252, cp1251,"
+            " shift_jis or gb18030."
         ) from error
     for flag, value in (("delimiter", delimiter), ("escapechar", escapechar or None)):
         if value is not None and (len(value.replace("\\t", "\t")) != 1 or value in '"\r\n'):
