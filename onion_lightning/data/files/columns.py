@@ -66,7 +66,7 @@ class Layout(NamedTuple):
 
 
 class NoColumnsError(OnionError):
-    """A table has neither a headline nor an article column."""
+    """A table has neither a headline nor an article column, or lacks one of them and has a single row."""
 
 
 def fold(name: object) -> str:
@@ -124,7 +124,7 @@ def missing_column(
 ) -> OnionError:
     """Return the error for a table without a headline or an article column."""
     flag, wanted = ("headline_column", layout.headline) if no_headline else ("article_column", layout.article)
-    kind = NoColumnsError if no_headline and no_article else OnionError
+    kind = NoColumnsError if (no_headline and no_article) or len(records) < 2 else OnionError
     spelled = list(map(str, names))
     shown = ", ".join(repr(cut(name)) for name in spelled[:20] if name) + (", ..." if len(spelled) > 20 else "")
     lacks = f"--data.path {source}: no column named {' or '.join(wanted)}"
@@ -186,7 +186,8 @@ def to_row(record: Record, layout: Layout) -> RawRow:
     if isinstance(record, str):
         return RawRow(headline=None, article=None, problem=record)
     try:
-        headline, article = (as_text(first_field(record, names)) for names in (layout.headline, layout.article))
+        headline = as_text(first_field(record, layout.headline))
+        article = as_text(first_field(record, layout.article))
     except NotTextError:
         return RawRow(headline=None, article=None, problem="not_text")
     return RawRow(headline=headline, article=article, problem="")

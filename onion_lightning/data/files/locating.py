@@ -24,13 +24,13 @@ def find_tables(path: str) -> list[Table]:
     file, query = split_query(path)
     if not file.exists():
         raise missing(path)
-    if query:
-        return [Table(str(file), query)]
     inside = sorted(f for f in file.rglob("*") if f.is_file() and not is_hidden(f.relative_to(file)))
     files = inside if file.is_dir() else [file]
     for one in files:
         if is_table(one.name) or one.suffix.lower() == ARCHIVE:
             check_whole(one)
+    if query:
+        return [Table(str(file), query)]
     tables = [table for one in files for table in tables_in(one, in_folder=file.is_dir())]
     if not tables and file.is_dir():
         raise OnionError(f"--data.path {path}: the directory contains no {SUFFIXES} file; add one.")
@@ -47,7 +47,11 @@ def find_tables(path: str) -> list[Table]:
 def tables_in(file: Path, in_folder: bool) -> list[Table]:
     """Return the table in a file, or those in a zip archive. In a folder, a database is skipped: it needs a query."""
     if file.suffix.lower() == ARCHIVE:
-        return [Table(str(file), name) for name in members(file) if is_table(name) and suffix_of(name) not in SQLITE]
+        names = members(file)
+        for name in names:
+            if suffix_of(name) in (ARCHIVE, *SQLITE):
+                log.warning("%s::%s is left out; extract it first.", file, name)
+        return [Table(str(file), name) for name in names if is_table(name) and suffix_of(name) not in SQLITE]
     if not is_table(file.name):
         return []
     if in_folder and suffix_of(file.name) in SQLITE:

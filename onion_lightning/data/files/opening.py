@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 ARCHIVE = ".zip"
-COMPRESSIONS = (".gz", ".zst", ARCHIVE)
+STREAMS = (".gz", ".zst")
+COMPRESSIONS = (*STREAMS, ARCHIVE)
 POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of what Git LFS stores in place of a file
 
 
@@ -58,8 +59,7 @@ class Table(NamedTuple):
 def suffix_of(name: str) -> str:
     """Return the suffix of a file's format: ".csv" for `news.csv` and `news.csv.gz`."""
     path = PurePosixPath(name)
-    compressed = path.suffix.lower() in COMPRESSIONS
-    return PurePosixPath(path.stem).suffix.lower() if compressed else path.suffix.lower()
+    return PurePosixPath(path.stem if path.suffix.lower() in STREAMS else path).suffix.lower()
 
 
 def members(file: Path) -> list[str]:
@@ -184,7 +184,7 @@ def local_file(table: Table) -> Iterator[str]:
     Raises:
         OnionError: the temporary file cannot be written.
     """
-    if not table.archived and Path(table.file).suffix.lower() not in COMPRESSIONS:
+    if not table.archived and Path(table.file).suffix.lower() not in STREAMS:
         yield table.file
         return
     with tempfile.NamedTemporaryFile(suffix=table.suffix) as copy:

@@ -56,7 +56,7 @@ def read_source(path: str, columns: Columns) -> datasets.Dataset:
     Raises:
         OnionError: the source cannot be loaded, contains no rows, or lacks one of the columns.
     """
-    columns = Columns(*columns)
+    columns = Columns(*columns)  # which may be a plain pair
     if path == "sample":
         return read_files(path, str(SAMPLE), columns)
     on_hub = is_hub_id(path)
@@ -67,7 +67,7 @@ def read_source(path: str, columns: Columns) -> datasets.Dataset:
 
 
 def read_files(path: str, local: str, columns: Columns) -> datasets.Dataset:
-    tables = find_layouts(find_tables(local), columns)
+    tables = find_layouts(path, find_tables(local), columns)
     # Checked here because the dataset builder fails without rows.
     if not tables:
         raise OnionError(
@@ -86,19 +86,19 @@ def read_files(path: str, local: str, columns: Columns) -> datasets.Dataset:
         ) from error
 
 
-def find_layouts(tables: list[Table], columns: Columns) -> list[tuple[Table, Layout]]:
+def find_layouts(path: str, tables: list[Table], columns: Columns) -> list[tuple[Table, Layout]]:
     """Find the layout of each table that has rows.
 
-    Among several tables, a JSON file without any of the columns is left out: it usually describes the others.
+    Among several tables, JSON files without the columns are left out: they usually describe the others.
     """
-    found = []
+    found, left_out = [], []
     for table in tables:
         try:
             layout = find_layout(table, columns)
         except NoColumnsError as error:
             if len(tables) == 1 or table.suffix not in JSON:
                 raise
-            log.warning("%s The file is left out.", error)
+            left_out.append(str(error))
             continue
         except (OSError, ValueError, LookupError, SyntaxError, csv.Error, zipfile.BadZipFile) as error:  # of parsers
             raise OnionError(
@@ -106,6 +106,11 @@ def find_layouts(tables: list[Table], columns: Columns) -> list[tuple[Table, Lay
             ) from error
         if layout is not None:
             found.append((table, layout))
+    if left_out:
+        log.warning(
+            "--data.path %s: JSON files that lack the columns are left out: %d of %d tables (the first: %s)",
+            *(path, len(left_out), len(tables), left_out[0].removeprefix("--data.path ")),
+        )
     return found
 
 

@@ -40,11 +40,13 @@ def test_a_directory_may_mix_formats(tmp_path, caplog):
         archive.writestr("a.tsv", f"title\tselftext\nFour\t{body(4)}\n")
     put(tmp_path / "metadata.json", json.dumps({"name": "news", "license": "none"}))
     put(tmp_path / "notes.txt", "not a table")
+    put(tmp_path / "other.json", json.dumps({"title": "news", "licenses": [{"name": "none"}]}))
     write_database(tmp_path / "news.sqlite")
     (tmp_path / ".cache").mkdir()
     write_csv(tmp_path / ".cache" / "5.csv", [("Five", "t", body(5))])
     assert texts(load(tmp_path)) == {"One": body(1), "Two": body(2), "Three": body(3), "Four": body(4)}
-    assert caplog.text.count("metadata.json: no column named title or headline") == 1
+    assert caplog.text.count("JSON files that lack the columns are left out: 2 of 6 tables (the first: ") == 1
+    assert f"(the first: {tmp_path}/metadata.json: no column named title or headline" in caplog.text
     assert caplog.text.count("news.sqlite is left out: give it as --data.path with a query") == 1
 
 

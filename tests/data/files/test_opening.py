@@ -54,15 +54,17 @@ def test_a_database_can_be_compressed(tmp_path, suffix):
     assert load(f"{file}::SELECT name AS title, words AS body FROM posts").kept == 12
 
 
-def test_all_tables_in_an_archive_are_read(tmp_path):
+def test_all_tables_in_an_archive_are_read(tmp_path, caplog):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("news/1.csv", f'title,content\nEgg One,"{body(1)}"\n')
         archive.writestr("news/2.jsonl.gz", gzip.compress(json_lines([{"title": "Egg Two", "text": body(2)}]).encode()))
         archive.writestr("../../3.tsv", f"title\tcontent\nEgg Three\t{body(3)}\n")
         archive.writestr("__MACOSX/news/._1.csv", "not a table")
         archive.writestr("readme.md", "not a table")
+        archive.writestr("old.csv.zip", "an archive")
     assert texts(load(tmp_path / "a.zip")) == {"Egg One": body(1), "Egg Two": body(2), "Egg Three": body(3)}
-    assert sorted(file.name for file in tmp_path.parent.rglob("*.tsv")) == []
+    assert "a.zip::old.csv.zip is left out; extract it first" in caplog.text
+    assert list(tmp_path.parent.rglob("3.tsv")) == []
 
 
 def test_a_table_in_an_archive_is_named_with_its_path(tmp_path):
@@ -100,7 +102,7 @@ def test_an_encrypted_archive_is_refused(tmp_path):
 
 def test_a_pointer_of_git_lfs_is_recognized(tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
-    for name in ("a.csv", "b.parquet", "c.json.gz", "d.zip"):
+    for name in ("a.csv", "b.parquet", "c.json.gz", "d.zip", "e.db"):
         with pytest.raises(OnionError, match=rf"{name}: is a Git LFS pointer rather than the file; run git lfs pull"):
             load(put(tmp_path / name, pointer))
 

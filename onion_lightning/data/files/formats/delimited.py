@@ -6,9 +6,13 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from onion_lightning.data.files.columns import Layout, Record, read_columns
 from onion_lightning.data.files.opening import Table, open_text
+
+if TYPE_CHECKING:
+    from _csv import _reader as Reader
 
 __all__ = ["read_delimited"]
 
@@ -29,9 +33,7 @@ def read_delimited(table: Table, layout: Layout) -> Iterator[tuple[list[str], It
         yield header, records(table, layout, header, rows, lines)
 
 
-def records(
-    table: Table, layout: Layout, header: list[str], rows: "csv._reader", lines: "QuoteCounter"
-) -> Iterator[Record]:
+def records(table: Table, layout: Layout, header: list[str], rows: "Reader", lines: "QuoteCounter") -> Iterator[Record]:
     columns, width = read_columns(header, layout), len(header)
     first_line, odd, count, ragged, first_ragged = rows.line_num + 1, False, 0, 0, 0
     for cells in rows:

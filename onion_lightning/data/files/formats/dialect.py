@@ -35,8 +35,8 @@ def find_dialect(table: Table, layout: Layout, given: Columns) -> Layout:
     if given.escapechar is not None:
         escapes = [given.escapechar]
     dialects = [(delimiter, escape) for delimiter in delimiters for escape in escapes]
-    found = max(dialects, key=lambda dialect: fit(text, whole, *dialect, layout)) if len(dialects) > 1 else dialects[0]
-    if found != (default, "") and not (given.delimiter and given.escapechar is not None):
+    found = max(dialects, key=lambda dialect: fit(text, whole, dialect, layout)) if len(dialects) > 1 else dialects[0]
+    if found != (delimiters[0], given.escapechar or ""):
         log.info(
             "%s: cells are separated by %s%s; override with --data.delimiter and --data.escapechar.",
             table.name,
@@ -46,9 +46,9 @@ def find_dialect(table: Table, layout: Layout, given: Columns) -> Layout:
     return layout._replace(delimiter=found[0], escapechar=found[1])
 
 
-def fit(text: str, whole: bool, delimiter: str, escapechar: str, layout: Layout) -> tuple[int, float]:
+def fit(text: str, whole: bool, dialect: tuple[str, str], layout: Layout) -> tuple[int, float]:
     """Return how well a dialect fits: the number of wanted columns, and the share of rows that are as long as the header."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, escapechar=escapechar or None)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=dialect[0], escapechar=dialect[1] or None)
     rows = [cells for cells in reader if cells]
     if not whole:
         rows = rows[:-1]  # cut off

@@ -27,7 +27,7 @@ def read_excel(table: Table, layout: Layout) -> Iterator[tuple[Collection[str], 
             f"--data.path {table.name}: requires openpyxl; run pip install 'onion_lightning[excel]'."
         ) from error
     with local_file(table) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of openpyxl, about styles and extensions that it does not keep
+        warnings.filterwarnings("ignore", module="openpyxl")  # about styles, and dates beyond the limits of Excel
         try:
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         except (zipfile.BadZipFile, KeyError, ValueError, openpyxl.utils.exceptions.InvalidFileException) as error:
@@ -38,6 +38,7 @@ def read_excel(table: Table, layout: Layout) -> Iterator[tuple[Collection[str], 
             sheet, *others = book.worksheets
             if others:
                 tell_once(f"{table.name}: reading the first of {len(others) + 1} sheets, {sheet.title!r}.")
+            sheet.reset_dimensions()  # some programs write wrong ones
             rows = (cells for cells in sheet.iter_rows(values_only=True) if any(cell is not None for cell in cells))
             header = ["" if cell is None else str(cell) for cell in next(rows, ())]
             columns = read_columns(header, layout)

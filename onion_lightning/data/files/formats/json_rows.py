@@ -43,14 +43,12 @@ def to_record(value: Any, names: dict[str, str]) -> Record:
 
 
 def has_lines(stream: TextIO) -> bool:
-    """Return whether a file is JSON Lines: its first line, or its second if that one is broken, is an object by itself."""
+    """Return whether a file is JSON Lines: the first of several lines, or else the second, is an object by itself."""
     lines = nonblank_lines(stream)
     first, second = next(lines, ""), next(lines, "")
-    if not second or not first.startswith("{"):
-        return False
-    if parse_object(first) is not None:
+    if second and parse_object(first) is not None:
         return True
-    return second.startswith("{") and parse_object(second) is not None and not first.endswith(("{", "[", ","))
+    return not first.endswith(("{", "[", ",")) and parse_object(second) is not None
 
 
 def nonblank_lines(stream: TextIO) -> Iterator[str]:

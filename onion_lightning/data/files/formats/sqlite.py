@@ -23,7 +23,7 @@ def read_sqlite(table: Table, layout: Layout) -> Iterator[tuple[Collection[str],
     Raises:
         OnionError: the file is not a database, the query fails, or it does more than select rows.
     """
-    with local_file(table) as file, closing(connect(file)) as database:
+    with local_file(table) as file, closing(connect(file, table)) as database:
         database.text_factory = lambda text: text.decode("utf-8", "replace")
         if not table.inner:
             raise OnionError(
@@ -42,8 +42,11 @@ def read_sqlite(table: Table, layout: Layout) -> Iterator[tuple[Collection[str],
             raise query_error(table, shorten(error)) from error
 
 
-def connect(file: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{Path(file).absolute().as_uri()}?mode=ro", uri=True)
+def connect(file: str, table: Table) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(f"{Path(file).absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error as error:
+        raise query_error(table, shorten(error)) from error
 
 
 def query_error(table: Table, why: str) -> OnionError:

@@ -41,11 +41,13 @@ def test_a_backslash_at_the_end_of_a_cell_escapes_nothing(tmp_path, caplog):
     assert FOUND not in caplog.text
 
 
-def test_flags_override_what_is_found(tmp_path):
+def test_flags_override_what_is_found(tmp_path, caplog):
     text = f'title;content|x\n"Egg; \\"One\\"";{body(1)}|1\n'
     file = put(tmp_path / "a.csv", text)
+    caplog.set_level("INFO", "onion_lightning")
     columns = Columns("title;content", "x", delimiter="|", escapechar="")
     assert load(file, columns=columns, min_words=1).kept == 1
+    assert FOUND not in caplog.text  # nothing was left to find
     columns = Columns("title", "content|x", delimiter=";")
     assert texts(load(file, columns=columns)) == {'Egg; "One"': f"{body(1)}|1"}
 

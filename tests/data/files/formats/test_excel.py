@@ -1,6 +1,7 @@
 """Rows read from Excel workbooks."""
 
 import sys
+import zipfile
 
 import openpyxl
 import pytest
@@ -24,6 +25,16 @@ def test_blank_rows_and_columns_are_skipped_and_numbers_are_text(tmp_path):
     corpus = load(write(tmp_path / "a.xlsx", *rows))
     assert texts(corpus) == {"1984": body(1), "Egg": body(2)}
     assert corpus.dropped["missing_article"] == 1
+
+
+def test_wrong_dimensions_of_a_sheet_are_ignored(tmp_path):
+    file = write(tmp_path / "a.xlsx", ["title", "content"], ["Egg", body(1)])
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content.replace(b'ref="A1:B2"', b'ref="A1:A1"'))
+    assert load(file).kept == 1
 
 
 def test_the_first_sheet_is_read_and_named(tmp_path, capsys):

@@ -71,8 +71,9 @@ def test_invalid_lines_do_not_fail_a_jsonl_file(tmp_path):
 
 
 def test_a_broken_first_line_costs_its_row_alone(tmp_path):
-    corpus = load(put(tmp_path / "x.jsonl", f'{{"title": "Brok\n{LINES}'))
-    assert (corpus.read, corpus.dropped["unreadable"]) == (len(ROWS) + 1, 1)
+    for first in ('{"title": "Brok', "# comment", "[1, 2]"):
+        corpus = load(put(tmp_path / "x.jsonl", f"{first}\n{LINES}"))
+        assert (corpus.read, corpus.dropped["unreadable"]) == (len(ROWS) + 1, 1)
 
 
 def test_only_the_jsonl_records_that_lack_a_key_are_dropped(tmp_path):
