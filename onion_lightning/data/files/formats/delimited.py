@@ -12,7 +12,7 @@ from onion_lightning.data.files.columns import Layout, Record, read_columns
 from onion_lightning.data.files.opening import Table, open_text
 
 if TYPE_CHECKING:
-    from _csv import _reader as Reader
+    from _csv import Reader
 
 __all__ = ["read_delimited"]
 
