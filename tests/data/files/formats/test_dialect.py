@@ -25,6 +25,11 @@ def test_the_delimiter_is_found_whatever_the_columns_are_named(tmp_path, names):
     assert load(file, columns=Columns(names[0], names[2])).kept == len(ROWS)
 
 
+def test_the_delimiter_that_gives_the_wanted_columns_is_preferred(tmp_path):
+    lines = [f"{i},a;Egg {i};" + body(i).replace(",", "") for i in range(5)]
+    assert load(put(tmp_path / "a.csv", "\n".join(["id,note;title;content", *lines]))).kept == 5
+
+
 def test_quotes_that_a_backslash_escapes_are_read(tmp_path, caplog):
     caplog.set_level("INFO", "onion_lightning")
     rows = [(f'Egg {i} "Wins", Man Says', "t", f'{body(i)} "Eggs", he said.') for i in range(8)]
