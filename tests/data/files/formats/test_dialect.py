@@ -3,6 +3,7 @@
 import pytest
 
 from onion_lightning.data.files.columns import Columns
+from onion_lightning.errors import OnionError
 from tests.data.conftest import body, load, put, texts, write_csv
 
 ROWS = [(f"Egg {i}, Man; and Vote", "t", f"{body(i)} Eggs, eggs; eggs.") for i in range(8)]
@@ -23,6 +24,12 @@ def test_the_delimiter_is_found_and_named(tmp_path, caplog, delimiter, suffix):
 def test_the_delimiter_is_found_whatever_the_columns_are_named(tmp_path, names):
     file = write_csv(tmp_path / "a.csv", ROWS, names, delimiter=";")
     assert load(file, columns=Columns(names[0], names[2])).kept == len(ROWS)
+
+
+def test_the_error_for_unknown_names_lists_the_columns_that_the_delimiter_gives(tmp_path):
+    file = write_csv(tmp_path / "a.csv", ROWS, ("Name", "Day", "Words"), delimiter="|")
+    with pytest.raises(OnionError, match="the columns are 'Name', 'Day', 'Words'; specify"):
+        load(file)
 
 
 def test_the_delimiter_that_gives_the_wanted_columns_is_preferred(tmp_path):
