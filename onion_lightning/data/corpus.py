@@ -28,7 +28,8 @@ SPLITS = ("train", "validation", "test")
 MANY = 3  # an article under this many headlines is boilerplate and loses all its rows; under fewer, the first is kept
 DROP_REASONS = {
     "ragged": "the row has more cells than the header",
-    "unreadable": "the line is not a JSON object",
+    "unreadable": "the row is not a JSON object, or cannot be decoded",
+    "not_text": "the headline or the article is a list or an object without an obvious text",
     "missing_headline": "the headline is missing or blank",
     "missing_article": "the article is missing or blank",
     "only_headline": "the article is nothing but the headline",

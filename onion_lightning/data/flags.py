@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from onion_lightning.data.cleaning.settings import Cleaning, Filters
+from onion_lightning.data.files.columns import Columns
 from onion_lightning.errors import OnionError, check_range
 
 __all__ = ["check_flags"]
@@ -26,9 +27,7 @@ def check_flags(data: Any) -> None:
     val, test = data.fractions
     check_range("--data.val_fraction", val, 0 <= val < 1, "at least 0 and less than 1")
     check_range("--data.test_fraction", test, 0 <= test < 1, "at least 0 and less than 1")
-    headline, article = data.columns
-    if headline is not None and article is not None and headline.casefold() == article.casefold():
-        raise OnionError(f"--data.article_column {article}: is the --data.headline_column too; name another column.")
+    check_columns(data.columns)
     if data.headlines is not None and data.headlines_file is not None:
         raise OnionError(
             f"--data.headlines_file {data.headlines_file}: cannot be combined with --data.headlines; give one of them (null"
@@ -55,3 +54,26 @@ def check_cleaning(cleaning: Cleaning, filters: Filters) -> None:
 
         wanted = f"keep, auto, or one of {' '.join(known_languages())}"
         check_range("--data.language", language, language in known_languages(), wanted)
+
+
+def check_columns(columns: Columns) -> None:
+    """Check the flags that select columns and say how files are to be read.
+
+    Raises:
+        OnionError: both columns are the same, Python does not know the encoding, or a delimiter is not one character.
+    """
+    headline, article, encoding, delimiter, escapechar = columns
+    if headline is not None and article is not None and headline.casefold() == article.casefold():
+        raise OnionError(f"--data.article_column {article}: is the --data.headline_column too; name another column.")
+    try:
+        "".encode(encoding or "utf-8")
+    except (LookupError, UnicodeError) as error:
+        raise OnionError(
+            f"--data.encoding {encoding}: must be an encoding of text that Python knows, such as utf-8, cp1252, cp1251,"
+            " shift_jis or gb18030."
+        ) from error
+    for flag, value in (("delimiter", delimiter), ("escapechar", escapechar or None)):
+        if value is not None and (len(value.replace("\\t", "\t")) != 1 or value in '"\r\n'):
+            raise OnionError(f"--data.{flag} {value!r}: must be one character, and not a quote or a line break.")
+    if delimiter is not None and delimiter == escapechar:
+        raise OnionError(f"--data.escapechar {escapechar}: is the --data.delimiter too; give another character.")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from onion_lightning.data.files.reading import HEADLINE_NAMES, parse_object
+from onion_lightning.data.files.cells import NotTextError, as_text
+from onion_lightning.data.files.columns import HEADLINE_NAMES
+from onion_lightning.data.files.formats.json_rows import parse_object
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
@@ -95,7 +97,10 @@ def headlines_from_csv(text: str, file: Path, delimiter: str) -> list[str]:
 
 def headlines_from_jsonl(text: str, file: Path) -> list[str]:
     records = [parse_object(line) or {} for line in text.split("\n") if line.strip()]
-    return [str(record.get(headline_column(record, file)) or "") for record in records]
+    try:
+        return [as_text(record.get(headline_column(record, file))) or "" for record in records]
+    except NotTextError as error:
+        raise OnionError(f"--data.headlines_file {file}: a headline is a list or an object; make it text.") from error
 
 
 def headline_column(names: Iterable[object], file: Path) -> str:

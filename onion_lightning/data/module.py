@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
+from onion_lightning.data.files.columns import Columns
 from onion_lightning.data.flags import check_flags
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
@@ -33,10 +34,17 @@ class OnionDataModule(pl.LightningDataModule):
     """Reads, cleans, splits and tokenizes a corpus, and distributes its rows over the ranks.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet file, directory of such files, Hugging Face dataset ID, kaggle:OWNER/NAME, or sample
-            for the packaged corpus.
-        headline_column: name of the headline column; by default, title or headline (case-insensitive).
-        article_column: name of the article column; by default, content, article, text or body (case-insensitive).
+        path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
+            SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging Face dataset ID; kaggle:OWNER/NAME; or
+            sample for the packaged corpus.
+        headline_column: name of the headline column; by default, title or headline (case-insensitive). A dot selects a field
+            inside an object, as in title.rendered.
+        article_column: name of the article column; by default, content, article, text, body, article_text, news_body,
+            body_text, full_text, story or selftext (case-insensitive), of several the one with the longest text in the first
+            200 rows. A dot selects a field inside an object, as in content.rendered.
+        encoding: encoding of CSV, TSV and JSON files, such as utf-8, cp1251 or shift_jis; by default, it is detected.
+        delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
+        escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.
         min_words: minimum number of words in an article; shorter articles are dropped.
         truncated: what to do with an article that an aggregator cut off ("... [+2101 chars]"); drop discards it, cut removes
             the marker and trains without an end-of-sequence token, keep changes nothing.
@@ -68,6 +76,9 @@ class OnionDataModule(pl.LightningDataModule):
         path: str = "kaggle:undefinenull/satirical-news-from-the-onion",
         headline_column: str | None = None,
         article_column: str | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        escapechar: str | None = None,
         min_words: int = 20,
         truncated: Truncated = "drop",
         near_duplicates: NearDuplicates = "drop",
@@ -88,7 +99,7 @@ class OnionDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.path = path
-        self.columns = (headline_column, article_column)
+        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar)
         self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)

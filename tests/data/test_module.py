@@ -1,5 +1,6 @@
 """The data module's flags, and what it saves in a checkpoint."""
 
+import json
 import os
 
 import lightning.pytorch as pl
@@ -7,6 +8,7 @@ import pytest
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
+from tests.data.conftest import body, put
 
 
 @pytest.fixture
@@ -37,6 +39,28 @@ def test_a_value_out_of_range_is_refused(make, flag, value, accepted):
     with pytest.raises(OnionError) as error:
         make(**{flag: value})
     assert str(error.value) == f"--data.{flag} {value}: must be {accepted}."
+
+
+def test_a_jsonl_file_with_a_lone_surrogate_loses_at_most_its_row(make, tmp_path):
+    rows = [{"title": f"Egg {i}", "content": body(i)} for i in range(20)] + [{"title": "\ud83d", "content": "\ud83d"}]
+    data = make(path=str(put(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))))
+    data.setup("test")
+    assert (data.report.read, data.report.kept) == (21, 20)
+
+
+def test_the_flags_for_reading_reach_the_file(make, tmp_path):
+    rows = [{"title": f"Ego {i}", "text": f"Он Иванов; {body(i)}".replace("—", "-")} for i in range(20)]
+    lines = [f'{row["title"]}|"{row["text"]} ^"Egg^" 1"' for row in rows]
+    (tmp_path / "a.csv").write_bytes("\n".join(["title|text", *lines]).encode("cp1251"))
+    data = make(path=str(tmp_path / "a.csv"), encoding="cp1251", delimiter="|", escapechar="^")
+    data.setup("test")
+    found = {row["article"] for split in data.texts.values() for row in split}
+    assert found == {f'{row["text"]} "Egg" 1' for row in rows}
+
+
+def test_one_character_cannot_separate_cells_and_escape_quotes(make):
+    with pytest.raises(OnionError, match=r"^--data\.escapechar ;: is the --data\.delimiter too"):
+        make(delimiter=";", escapechar=";")
 
 
 def test_fractions_that_leave_no_training_rows_are_refused(make):

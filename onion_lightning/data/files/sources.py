@@ -3,7 +3,11 @@
 Rows read from files are cached by `datasets`, keyed by the bytes of the files.
 """
 
+import csv
 import hashlib
+import logging
+import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,45 +19,62 @@ import datasets
 import pyarrow as pa
 
 from onion_lightning.data.files.cache import use_writable_cache
-from onion_lightning.data.files.reading import READERS, Columns, RawRow, as_text, find_columns, read_file
+from onion_lightning.data.files.cells import RawRow
+from onion_lightning.data.files.columns import (
+    LOOK_AT,
+    Columns,
+    Layout,
+    NoColumnsError,
+    accepted_names,
+    fold,
+    read_columns,
+    resolve_columns,
+    to_row,
+)
+from onion_lightning.data.files.locating import find_tables, is_hub_id
+from onion_lightning.data.files.opening import Table
+from onion_lightning.data.files.reading import JSON, find_layout, read_table
 from onion_lightning.errors import OnionError, shorten
+from onion_lightning.private_api import dataset_fingerprint
 
-__all__ = ["file_hash", "find_files", "read_source"]
+__all__ = ["file_hash", "read_source"]
+
+log = logging.getLogger(__name__)
 
 RAW = datasets.Features({name: datasets.Value("string") for name in RawRow.__annotations__})
+READER = "2"  # part of the cache key: increment it whenever the same bytes give other rows
 SAMPLE = Path(__file__).parent.parent / "sample" / "onion_sample.csv"  # also in an installed package
-SUFFIXES = ", ".join(sorted(READERS))
 
 
 def read_source(path: str, columns: Columns) -> datasets.Dataset:
     """Read all rows of a source as a dataset of `RawRow`s.
 
     Args:
-        path: `sample`, a file, a directory, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
-        columns: names of the headline and the article column; None accepts the usual names.
+        path: `sample`, a file, a directory, `FILE.db::SELECT ...`, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
+        columns: the columns, and how to read files.
 
     Raises:
         OnionError: the source cannot be loaded, contains no rows, or lacks one of the columns.
     """
+    columns = Columns(*columns)  # which may be a plain pair
     if path == "sample":
-        return read_files(path, SAMPLE, columns)
-    use_writable_cache(path if looks_like_hub_id(path) else None)
+        return read_files(path, str(SAMPLE), columns)
+    on_hub = is_hub_id(path)
+    use_writable_cache(path if on_hub else None)
     if path.startswith("kaggle:"):
-        return read_files(path, Path(download_from_kaggle(path)), columns)
-    if looks_like_hub_id(path):
-        return read_from_hub(path, columns)
-    return read_files(path, Path(path).expanduser(), columns)
+        return read_files(path, download_from_kaggle(path), columns)
+    return read_from_hub(path, columns) if on_hub else read_files(path, os.path.expanduser(path), columns)
 
 
-def read_files(path: str, folder: Path, columns: Columns) -> datasets.Dataset:
-    files = find_files(folder)
-    # Checked here because the dataset builder fails without rows, and would report a missing column after its progress bar.
-    first_rows = [next(read_file(file, columns), None) for file in files]
-    if not any(first_rows):
+def read_files(path: str, local: str, columns: Columns) -> datasets.Dataset:
+    tables = find_layouts(path, find_tables(local), columns)
+    # Checked here because the dataset builder fails without rows.
+    if not tables:
         raise OnionError(
             f"--data.path {path}: contains no rows; give a table with a headline column and an article column."
         )
-    builder = RowsBuilder(files=[str(f) for f in files], hashes=[file_hash(f) for f in files], columns=columns)
+    hashes = [file_hash(Path(file)) for file in dict.fromkeys(table.file for table, _ in tables)]
+    builder = RowsBuilder(tables=tables, hashes=hashes, reader=READER)
     try:
         builder.download_and_prepare()
         return builder.as_dataset("train")
@@ -65,24 +86,32 @@ def read_files(path: str, folder: Path, columns: Columns) -> datasets.Dataset:
         ) from error
 
 
-def find_files(path: Path) -> list[Path]:
-    """List the tables at a path: the file itself, or all tables below a directory, sorted by name.
+def find_layouts(path: str, tables: list[Table], columns: Columns) -> list[tuple[Table, Layout]]:
+    """Find the layout of each table that has rows.
 
-    Raises:
-        OnionError: the path does not exist, or contains no file of a supported type.
+    Among several tables, JSON files without the columns are left out: they usually describe the others.
     """
-    if not path.exists():
-        raise OnionError(
-            f"--data.path {path}: no such file or directory; give a CSV, TSV, JSONL or Parquet file, or sample, the packaged"
-            " corpus."
+    found, left_out = [], []
+    for table in tables:
+        try:
+            layout = find_layout(table, columns)
+        except NoColumnsError as error:
+            if len(tables) == 1 or table.suffix not in JSON:
+                raise
+            left_out.append(str(error))
+            continue
+        except (OSError, ValueError, LookupError, SyntaxError, csv.Error, zipfile.BadZipFile) as error:  # of parsers
+            raise OnionError(
+                f"--data.path {table.name}: could not be read ({shorten(error)}); export it again."
+            ) from error
+        if layout is not None:
+            found.append((table, layout))
+    if left_out:
+        log.warning(
+            "--data.path %s: JSON files that lack the columns are left out: %d of %d tables (the first: %s)",
+            *(path, len(left_out), len(tables), left_out[0].removeprefix("--data.path ")),
         )
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in READERS) if path.is_dir() else [path]
-    if not files:
-        raise OnionError(f"--data.path {path}: the directory contains no {SUFFIXES} file; add one.")
-    for file in files:
-        if file.suffix.lower() not in READERS:
-            raise OnionError(f"--data.path {file}: unsupported file type; convert it to one of {SUFFIXES}.")
-    return files
+    return found
 
 
 def file_hash(file: Path) -> str:
@@ -93,11 +122,11 @@ def file_hash(file: Path) -> str:
 
 @dataclass
 class RowsConfig(datasets.BuilderConfig):
-    """What rows are read from. All of it is part of the cache key."""
+    """What rows are read from, and how. All of it is part of the cache key."""
 
-    files: list[str] = field(default_factory=list)
+    tables: list[tuple[Table, Layout]] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
-    columns: Columns = (None, None)
+    reader: str = READER
 
 
 class RowsBuilder(datasets.ArrowBasedBuilder):
@@ -109,10 +138,10 @@ class RowsBuilder(datasets.ArrowBasedBuilder):
         return datasets.DatasetInfo(features=RAW)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        return [datasets.SplitGenerator("train", gen_kwargs={"files": self.config.files})]
+        return [datasets.SplitGenerator("train", gen_kwargs={"tables": self.config.tables})]
 
-    def _generate_tables(self, files: list[str]) -> Iterator[tuple[int, pa.Table]]:
-        rows = chain.from_iterable(read_file(Path(file), self.config.columns) for file in files)
+    def _generate_tables(self, tables: list[tuple[Table, Layout]]) -> Iterator[tuple[int, pa.Table]]:
+        rows = chain.from_iterable(read_table(table, layout) for table, layout in tables)
         for number in count():
             table = pa.Table.from_pylist(list(islice(rows, 1000)), schema=RAW.arrow_schema)
             if not len(table):
@@ -137,11 +166,6 @@ def download_from_kaggle(path: str) -> str:
         ) from error
 
 
-def looks_like_hub_id(path: str) -> bool:
-    plain = path.count("/") == 1 and not path.startswith((".", "/", "~")) and Path(path).suffix.lower() not in READERS
-    return plain and not Path(path).exists()
-
-
 def read_from_hub(path: str, columns: Columns) -> datasets.Dataset:
     try:
         loaded = datasets.load_dataset(path)
@@ -152,10 +176,23 @@ def read_from_hub(path: str, columns: Columns) -> datasets.Dataset:
             f" ({message}); check the name, the network and your login (hf auth login)."
         ) from error
     rows = datasets.concatenate_datasets(list(loaded.values()))
-    names = find_columns(rows.column_names, columns, path)
-    pick = partial(pick_columns, names=names)
-    return rows.map(pick, remove_columns=rows.column_names, features=RAW)
+    layout = hub_layout(rows, columns, path)
+    key = hashlib.sha256(repr((dataset_fingerprint(rows), READER, layout)).encode()).hexdigest()[:16]
+    convert = partial(hub_row, layout=layout)
+    return rows.map(convert, remove_columns=rows.column_names, features=RAW, new_fingerprint=key)
 
 
-def pick_columns(row: dict[str, Any], names: tuple[str, str]) -> RawRow:
-    return RawRow(headline=as_text(row[names[0]]), article=as_text(row[names[1]]), problem="")
+def hub_layout(rows: datasets.Dataset, columns: Columns, path: str) -> Layout:
+    layout = Layout(*accepted_names(columns))
+    names = rows.column_names
+    wanted = [names[at] for at in read_columns(names, layout)]  # others may be images, which would be decoded
+    first = rows.select_columns(wanted).select(range(min(LOOK_AT, len(rows)))) if wanted else []
+    return resolve_columns(layout, names, [fold_names(row) for row in first], path, fixed=True)
+
+
+def hub_row(row: dict[str, Any], layout: Layout) -> RawRow:
+    return to_row(fold_names(row), layout)
+
+
+def fold_names(row: dict[str, Any]) -> dict[str, Any]:
+    return {fold(name): cell for name, cell in row.items()}

@@ -1,23 +1,25 @@
-"""Rows read from CSV, TSV, JSONL and Parquet files."""
+"""Rows read from tables of every format."""
 
-import json
+import re
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from onion_lightning.data.files.reading import as_text
+from onion_lightning.data.files.columns import Columns
+from onion_lightning.data.files.opening import COMPRESSIONS
+from onion_lightning.data.files.reading import READERS
 from onion_lightning.errors import OnionError
-from tests.data.conftest import body, load, put, texts, write_csv
+from tests.data.conftest import README, body, load, put, texts, write_csv
+from tests.data.files.conftest import ROWS, json_lines, objects
 
 
 def test_every_format_gives_the_same_rows(tmp_path):
-    rows = [(f"Row {i} “q” 😀", "t", body(i) + '\nSecond\u2028line, with "quotes" and é') for i in range(12)]
+    rows = [(headline, "t", article) for headline, article in ROWS]
     write_csv(tmp_path / "a.csv", rows)
     write_csv(tmp_path / "b.tsv", rows, delimiter="\t")
-    objects = [{"TITLE": h, "Body": a} for h, _, a in rows]
-    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps(o, ensure_ascii=False) for o in objects), encoding="utf-8")
-    table = {"headline": [h for h, _, _ in rows], "text": [a for _, _, a in rows]}
+    (tmp_path / "c.jsonl").write_text(json_lines(objects()), encoding="utf-8")
+    table = {"headline": [headline for headline, _ in ROWS], "text": [article for _, article in ROWS]}
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "d.parquet")
     write_csv(tmp_path / "e.csv", rows, encoding="utf-8-sig")
     read = [texts(load(tmp_path / name)) for name in ("a.csv", "b.tsv", "c.jsonl", "d.parquet", "e.csv")]
@@ -29,59 +31,7 @@ def test_a_file_that_is_not_utf8_is_read_as_cp1252_with_a_warning(tmp_path, capl
     rows = [("Caf\xe9 \x93Open\x94".encode("latin-1").decode("cp1252"), "t", body(1))]
     corpus = load(write_csv(tmp_path / "old.csv", rows, encoding="cp1252"))
     assert set(texts(corpus)) == {"Café “Open”"}
-    assert "not UTF-8" in caplog.text
-
-
-def test_invalid_lines_do_not_fail_a_jsonl_file(tmp_path):
-    good = json.dumps({"title": "Good", "content": body(1)})
-    lines = [
-        good,
-        "{broken",
-        "[1, 2]",
-        "",
-        '{"title": NaN, "content": "x"}',
-        '{"content": "x"}',
-        '{"title": null, "content": null}',
-    ]
-    (tmp_path / "x.jsonl").write_text("\n".join(lines))
-    corpus = load(tmp_path / "x.jsonl")
-    assert corpus.dropped["unreadable"] == 2
-    assert corpus.dropped["missing_headline"] == 3
-    assert corpus.kept == 1
-
-
-def test_only_the_jsonl_records_that_lack_a_key_are_dropped(tmp_path):
-    lines = [{"title": "Lacks"}, {"Title": "Good", "CONTENT": body(1)}, {"headline": "Other Names", "text": body(2)}]
-    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    corpus = load(tmp_path / "x.jsonl")
-    assert set(texts(corpus)) == {"Good", "Other Names"}
-    assert corpus.dropped["missing_article"] == 1
-
-
-def test_rows_that_end_in_a_delimiter_are_kept(tmp_path):
-    rows = [(f"Row {i}", "t", body(i), "") for i in range(5)]
-    assert load(write_csv(tmp_path / "x.csv", rows)).kept == 5
-
-
-def test_a_cell_of_a_megabyte_is_read(tmp_path):
-    long = "word " * 210_000
-    corpus = load(write_csv(tmp_path / "big.csv", [("Big", "t", long)]))
-    assert texts(corpus) == {"Big": long.strip()}
-
-
-def test_a_quoted_newline_does_not_start_a_new_row(tmp_path):
-    corpus = load(
-        write_csv(tmp_path / "a.csv", [["Egg Wins", "t", f"{body(1)}\n\nSecond, line"], ["Egg Two", "t", body(2)]])
-    )
-    assert corpus.read == 2
-    assert texts(corpus)["Egg Wins"].endswith("\n\nSecond, line")
-
-
-def test_an_unclosed_quote_is_reported_with_its_line(tmp_path, caplog):
-    text = f'Title,Content\nEgg One,{body(1)}\nEgg Two,"{body(2)}\nEgg Three,{body(3)}\n'
-    corpus = load(put(tmp_path / "a.csv", text))
-    assert corpus.read == 2
-    assert "the quote opened on line 3 is never closed" in caplog.text
+    assert caplog.text.count("not UTF-8") == 1
 
 
 @pytest.mark.parametrize(
@@ -100,5 +50,19 @@ def test_a_file_that_cannot_be_read_gives_a_one_sentence_error(tmp_path, make, m
     assert message in str(error.value)
 
 
-def test_lone_surrogates_in_json_are_replaced():
-    assert as_text(json.loads('"An egg \\ud83e wins"')) == "An egg \ufffd wins"
+def test_files_with_a_name_in_capitals_are_read(tmp_path):
+    assert load(write_csv(tmp_path / "A.CSV", ROWS, ("title", "content"))).kept == len(ROWS)
+
+
+def test_columns_are_found_by_their_names_alone(tmp_path):
+    file = write_csv(tmp_path / "a.csv", [(" Egg", body(1))], (" TITLE ", "\ufeffBody"))
+    assert texts(load(file, columns=Columns("title", " body"))) == {"Egg": body(1)}
+
+
+def test_the_readme_lists_every_format():
+    section = README.read_text(encoding="utf-8").split("\n## Formats\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert {suffix for row in rows for suffix in re.findall(r"`(\.\w+)`", row.split(" | ")[0])} == {
+        *READERS,
+        *COMPRESSIONS,
+    }

@@ -3,10 +3,13 @@
 import sys
 import tomllib
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from setuptools import find_namespace_packages
 
-from onion_lightning.data.files.sources import SAMPLE, file_hash
+from onion_lightning.data.files.columns import Columns
+from onion_lightning.data.files.sources import SAMPLE, file_hash, read_from_hub
 from onion_lightning.errors import OnionError
 from tests.conftest import ROOT
 from tests.data.conftest import body, load, put, texts, write_csv
@@ -54,6 +57,18 @@ def test_a_path_without_rows_gives_a_one_sentence_error(tmp_path, make, message)
 def test_a_hub_id_that_cannot_be_loaded_gives_a_one_sentence_error():
     with pytest.raises(OnionError, match=r"^--data\.path someone/no-such-set: is neither a local path nor a dataset"):
         load("someone/no-such-set")
+
+
+def test_a_dataset_of_the_hub_is_read_like_a_file(tmp_path, caplog):
+    caplog.set_level("INFO", "onion_lightning")
+    for i, split in enumerate(("train", "test")):
+        rows = [{"Title": f"Egg {i}", "content": {"rendered": body(i), "n": 1}, "text": "A summary."}]
+        rows.append({"Title": "Egg", "content": {"rendered": None, "n": 1}, "text": None})
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    read = read_from_hub(str(tmp_path), Columns())
+    assert [row["article"] for row in read] == [body(0), None, body(1), None]
+    assert "the article column is content, which has the longest text in the first 4 rows" in caplog.text
+    assert read_from_hub(str(tmp_path), Columns(article="content.n"))[0]["article"] == "1"
 
 
 def test_a_kaggle_path_without_kagglehub_says_how_to_install_it(monkeypatch):
