@@ -24,8 +24,8 @@ def run() -> int:
 def share_cores() -> None:
     """Have idle threads of OpenMP sleep early, unless the user has chosen. OpenMP reads this when torch is loaded.
 
-    By default they spin 300,000 times (libgomp) or for 200 ms (libomp), and two commands on the same cores then run many times
-    slower. If they slept at once, a lone command would wait for them in each layer.
+    By default they spin 300,000 times (libgomp) or for 200 ms (libomp), and two commands on the same cores then run many
+    times slower. If they slept at once, a lone command would wait for them in each layer.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ |= {"GOMP_SPINCOUNT": "6000", "KMP_BLOCKTIME": "1"}
