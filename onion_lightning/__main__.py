@@ -22,12 +22,13 @@ def run() -> int:
 
 
 def share_cores() -> None:
-    """Have idle threads of OpenMP sleep instead of spin, unless the user has chosen. OpenMP reads this when torch is loaded.
+    """Have idle threads of OpenMP sleep early, unless the user has chosen. OpenMP reads this when torch is loaded.
 
-    The default spins 300,000 times, and two commands on the same cores then run many times slower.
+    By default they spin 300,000 times (libgomp) or for 200 ms (libomp), and two commands on the same cores then run many
+    times slower. If they slept at once, a lone command would wait for them in each layer.
     """
     if not any(name in os.environ for name in WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ |= {"GOMP_SPINCOUNT": "6000", "KMP_BLOCKTIME": "1"}
 
 
 if __name__ == "__main__":
