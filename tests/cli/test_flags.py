@@ -20,6 +20,7 @@ CLASSES = {
     "articles": ArticleWriter,
 }
 FREE = "base_model load_in gradient_checkpointing path headline_column article_column overflow headlines headlines_file"
+FREE += " truncated near_duplicates"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
 # flag: (good values, bad values, the range in the refusal)

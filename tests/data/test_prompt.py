@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onion_lightning.data.cleaning import clean_row
+from onion_lightning.data.cleaning.rows import clean_row
 from onion_lightning.data.prompt import encode_examples, encode_prompt, encode_texts, format_prompt
 
 MARKERS = ("### Headline: ", "### Article:\n", "</s>", "<s>", "<unk>", "\n", "\u2028", "<|im_end|>", "[INST]", "&#10;")

@@ -105,8 +105,8 @@ def find_repeats(rows: datasets.Dataset) -> Repeated:
 
 def finish_batch(batch: dict[str, list[Any]], repeated: Repeated, how: Cleaning, counter: Counter) -> pa.Table:
     counter.begin(len(batch["headline"]))
-    rows = zip(*(batch[name] for name in (*TEXTS, *FLAGS)), strict=True)
-    columns = list(zip(*(clean_last(*row, repeated=repeated, how=how) for row in rows), strict=True))
+    work = partial(clean_last, repeated=repeated, how=how)
+    columns = list(zip(*map(work, *(batch[name] for name in (*TEXTS, *FLAGS))), strict=True))
     return pa.table(columns, schema=CLEAN.arrow_schema)
 
 

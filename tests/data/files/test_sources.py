@@ -29,7 +29,8 @@ def test_an_unchanged_file_is_read_from_the_cache_and_an_edited_file_is_not(tmp_
     file = write_csv(tmp_path / "c.csv", [(f"Row {i}", "t", body(i)) for i in range(5)])
     load(file)
     calls = []
-    monkeypatch.setattr("onion_lightning.data.corpus.clean_and_check", lambda *a, **k: calls.append(a))
+    for step in ("cleaning.table.clean_batch", "cleaning.table.finish_batch", "corpus.band_batch"):
+        monkeypatch.setattr(f"onion_lightning.data.{step}", lambda *a, **k: calls.append(a))
     before = file_hash(file)
     assert load(file).kept == 5
     assert calls == []

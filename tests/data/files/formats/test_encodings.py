@@ -32,7 +32,7 @@ def rows_of(encoding: str) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("encoding", LANGUAGES)
 def test_the_encoding_of_a_language_is_detected_with_one_warning(tmp_path, caplog, encoding):
     rows = rows_of(encoding)
-    corpus = load(write_csv(tmp_path / "a.csv", rows, encoding=encoding), min_words=1)
+    corpus = load(write_csv(tmp_path / "a.csv", rows, encoding=encoding), min_words=1, near_duplicates="keep")
     assert texts(corpus) == {headline: article for headline, _, article in rows}
     assert caplog.text.count("a.csv is not UTF-8 (byte ") == 1
     assert caplog.text.count("%; specify another encoding with --data.encoding.") == 1
