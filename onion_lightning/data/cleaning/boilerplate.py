@@ -17,6 +17,7 @@ ROWS, SHARE = 5, 0.005  # repeated is what is in so many different rows, and in 
 CONTEXT = 3
 LONGEST = 1000  # characters of a line that is compared
 LABELED = 25  # words of a line with a label
+LIST = 4  # lines with a label are a list
 DIGITS = re.compile(r"\d+")
 LABEL = re.compile(r"([^\W\d_][^:\n]{2,40}):(?:\s|$)")
 SITE = re.compile(r"(?P<rest>.*\S)\s+(?:[-–—|·»]|::)\s+(?P<name>[^-–—|·»]*[^\W\d_]{3}[^-–—|·»]*)$")
@@ -56,9 +57,12 @@ def line_key(line: str) -> int | None:
 def label_keys(lines: list[str]) -> list[int | None]:
     """Return the key of the label of each line ("Read more: ..."), or None.
 
-    The first line has none (a dateline may end in a colon), nor do labels that occur twice in the article (speakers).
+    The first line has none (a dateline may end in a colon), nor do labels that occur twice in the article (speakers), or
+    all labels if there are many ("Step 1: ...").
     """
     labels = [None if at == 0 else label_of(line) for at, line in enumerate(lines)]
+    if len(labels) - labels.count(None) >= LIST:
+        return [None] * len(lines)
     return [hash64(f"{one}:") if one is not None and labels.count(one) == 1 else None for one in labels]
 
 

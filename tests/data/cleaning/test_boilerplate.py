@@ -76,6 +76,14 @@ def test_speakers_and_datelines_are_no_labels():
     assert not repeated(rows)
 
 
+def test_a_list_with_labels_is_no_boilerplate():
+    steps = ("Step 1", "Step 2", "Step 3", "Step 4")
+    rows = [
+        "\n".join([f"How to boil egg {word}", *(f"{step}: {word} {step[-1]}" for step in steps)]) for word in "abcdefgh"
+    ]
+    assert not repeated(rows)
+
+
 def test_lines_that_are_never_boilerplate_have_no_key():
     assert line_key("No.") is line_key("* * *") is line_key("12.") is line_key("x" * 2000) is None
     assert label_of("Read more: an egg") == "read more"
