@@ -86,14 +86,12 @@ def test_cleaning_a_row_is_idempotent(headline, article):
     assert clean_row(once.headline, once.article)[:3] == (once.headline, once.article, set())
 
 
-@pytest.mark.parametrize("wrong", ["cp1252", "latin-1", "mac_roman"])
+@pytest.mark.parametrize("wrong", ["sloppy-windows-1252", "latin-1", "mac_roman"])  # the first as browsers read it
 @pytest.mark.parametrize(
     "text", ["“It’s the egg,” she said.", "Der Bürgermeister fährt früh.", "L’été déjà, à côté", "El año pasado habló"]
 )
 def test_text_decoded_with_the_wrong_encoding_is_repaired(text, wrong):
-    broken = text.encode().decode(wrong, "ignore" if wrong == "cp1252" else "strict")
-    if wrong == "cp1252" and broken.encode(wrong) != text.encode():
-        pytest.skip("cp1252 has no character for one of the bytes")
+    broken = text.encode().decode(wrong)
     assert clean_text(broken)[0] == text
     assert clean_text(f"An egg.\n{broken}\nA dog’s egg.")[0] == f"An egg.\n{text}\nA dog’s egg."
 
