@@ -6,13 +6,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 from onion_lightning.data.files.columns import Layout, Record, read_columns
 from onion_lightning.data.files.opening import Table, open_text
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 __all__ = ["read_delimited"]
 
@@ -33,7 +30,7 @@ def read_delimited(table: Table, layout: Layout) -> Iterator[tuple[list[str], It
         yield header, records(table, layout, header, rows, lines)
 
 
-def records(table: Table, layout: Layout, header: list[str], rows: "Reader", lines: "QuoteCounter") -> Iterator[Record]:
+def records(table: Table, layout: Layout, header: list[str], rows: Any, lines: "QuoteCounter") -> Iterator[Record]:
     columns, width = read_columns(header, layout), len(header)
     first_line, odd, count, ragged, first_ragged = rows.line_num + 1, False, 0, 0, 0
     for cells in rows:
