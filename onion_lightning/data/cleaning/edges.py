@@ -23,7 +23,21 @@ CUTS = [
         r"(?:^|(?<=[.!?…\"”»)]\s))\W*read (?:on|more)\W*\Z",
     )
 ]
-HINTS = ("[", "(more", "(cont", "reading", "full", "whole", "entire", "complete", "rest", "read on", "read more")
+# Contained in whatever `CUTS` find, in lower case
+HINTS = (
+    "[",
+    "(more",
+    "(cont",
+    "ue reading",
+    "ep reading",
+    "read on",
+    "read more",
+    " full ",
+    " whole ",
+    " entire ",
+    " complete ",
+    "rest of th",
+)
 REACH = 300  # characters at the end that are searched
 
 

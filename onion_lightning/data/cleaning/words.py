@@ -1,6 +1,7 @@
 """Words of any script."""
 
 import re
+from functools import cache
 from itertools import islice, zip_longest
 
 import regex
@@ -18,19 +19,25 @@ HAS_MARKS = re.compile("[\u0300-\u036f\u0590-\u1cff\u2c00-\ufdff\U00010000-\U000
 HAS_UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-PLAIN = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 def has_words(text: str, count: int) -> bool:
     """Return whether a text has at least `count` words. "it's" and "e-mail" are one word."""
-    pattern = COUNTED if HAS_MARKS.search(text) else PLAIN
-    return sum(1 for _ in islice(pattern.finditer(text), count)) == count
+    if text.isascii() or not HAS_MARKS.search(text):
+        return plain_words(count).match(text) is not None
+    return sum(1 for _ in islice(COUNTED.finditer(text), count)) == count
+
+
+@cache
+def plain_words(count: int) -> re.Pattern[str]:
+    """Return a pattern of so many words. It is possessive ("++"), so that it never tries to divide a word again."""
+    return re.compile(rf"(?:\W*+\w++(?:['’-]\w++)*+){{{count}}}")
 
 
 def split_words(text: str) -> list[str]:
     """Return the words of a text with their punctuation, in lower case; characters of scripts without spaces alone."""
     folded = text.casefold()
-    return COUNTED.findall(folded) if HAS_UNSPACED.search(folded) else folded.split()
+    return COUNTED.findall(folded) if not folded.isascii() and HAS_UNSPACED.search(folded) else folded.split()
 
 
 def fold_words(text: str) -> list[str]:
