@@ -22,6 +22,7 @@ DIGITS = re.compile(r"\d+")
 LABEL = re.compile(r"([^\W\d_][^:\n]{2,40}):(?:\s|$)")
 SITE = re.compile(r"(?P<rest>.*\S)\s+(?:[-–—|·»]|::)\s+(?P<name>[^-–—|·»]*[^\W\d_]{3}[^-–—|·»]*)$")
 SITE_WORDS = 5
+LONGEST_HEADLINE = 500  # characters; a longer one is a whole article
 
 
 class ArticleKeys(NamedTuple):
@@ -80,7 +81,11 @@ def headline_keys(headline: str) -> list[int]:
 
 def site_names(headline: str) -> Iterator[tuple[str, str]]:
     """Yield what remains of a headline and its last part, repeatedly."""
-    while (match := SITE.match(headline)) and len(match["name"].split()) <= SITE_WORDS:
+    while (
+        len(headline) <= LONGEST_HEADLINE
+        and (match := SITE.match(headline))
+        and len(match["name"].split()) <= SITE_WORDS
+    ):
         headline = match["rest"]
         yield headline, match["name"].strip()
 

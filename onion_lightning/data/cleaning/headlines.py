@@ -12,6 +12,7 @@ EDGES = " .,:;!?"  # not compared at the edges of a headline
 BREAK = re.compile(r" *[\n:|–—]| - |\. | ?[A-Z]{2,}[^a-z]")
 LINE_END = re.compile(r"[^\w\n]*(?:\n|$)")
 MARK = re.compile(r"[^\w\s]*[.!?…][^\w\s]*$")
+LONGEST_MARK = 20  # characters
 SHORTEST = 4  # words of a headline that is found within a line
 
 
@@ -41,7 +42,7 @@ def after_words(words: list[str], headline: str, article: str) -> str | None:
         return rest[line_end.end() :].lstrip()
     if len(words) < SHORTEST:
         return None
-    mark = MARK.search(straighten_quotes(headline))
+    mark = MARK.search(straighten_quotes(headline[-LONGEST_MARK:]))
     if mark and straighten_quotes(rest).startswith(mark[0]):
         return rest[len(mark[0]) :].lstrip()
     return rest.lstrip(" \n:.–—-|") if BREAK.match(rest) else None

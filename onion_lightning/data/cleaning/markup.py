@@ -16,7 +16,7 @@ INLINE = (
 ).split()
 UNSEEN = "script style noscript iframe figcaption svg video audio object embed head title meta link template".split()
 NAMES = "|".join(sorted((*BLOCKS, *INLINE, *UNSEEN, "html", "body"), key=len, reverse=True))
-TAG = re.compile(rf"</?(?:{NAMES})(?:\s[^<>]*|/)?>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+TAG = re.compile(rf"</?(?:{NAMES})(?:\s[^<>]*|/)?>|<!--(?:(?!<!--).)*?-->", re.IGNORECASE | re.DOTALL)
 BLOCK = re.compile(rf"</?(?:{'|'.join(BLOCKS)}|br)(?:\s[^<>]*|/)?>", re.IGNORECASE)
 BREAK = "\ue000"  # a line break of HTML, while the line breaks of its source are still spaces
 LINK = re.compile(

@@ -1,5 +1,7 @@
 """Cleaning of whole rows."""
 
+import pytest
+
 from onion_lightning.data.cleaning.boilerplate import article_keys, headline_keys
 from onion_lightning.data.cleaning.rows import CHANGES, CleanRow, Repeated, clean_texts, finish_row
 from tests.data.conftest import readme_table
@@ -26,6 +28,19 @@ def test_a_headline_is_found_in_the_article_with_and_without_the_name_of_the_sit
 def test_changes_that_are_skipped_are_not_made():
     row = clean_texts("Egg Wins", "Egg Wins\n<b>An egg</b>", frozenset(CHANGES))
     assert finish_row(row, skipped=frozenset(CHANGES))[:3] == ("Egg Wins", "Egg Wins\n<b>An egg</b>", set())
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "piece",
+    ["a - ", "!", "<!--", "<p ", "[a](/", "((", "…", "“", "â\x80", "A B", "a: ", "\n", "&amp", " ", "read the full "],
+)
+def test_a_long_cell_of_one_repeated_piece_takes_no_long_time(piece):
+    text = piece * 50_000 + "x"
+    row = clean_texts(text, text)
+    article_keys(row.article)
+    headline_keys(row.headline)
+    assert finish_row(row).headline
 
 
 def test_the_readme_lists_every_change():
