@@ -147,6 +147,15 @@ def test_near_duplicates_never_straddle_the_splits(tmp_path):
     assert all(where[h] == name for name, split in dropped.splits.items() for h in split["headline"])
 
 
+def test_the_split_of_a_group_does_not_depend_on_the_order_of_its_rows(tmp_path):
+    rows = [(f"Egg {i} {j}", "t", text) for i in range(40) for j, text in enumerate(near(i))]
+    splits = []
+    for name, order in (("a.csv", rows), ("b.csv", rows[::-1])):
+        corpus = load(write_csv(tmp_path / name, order), test_fraction=0.5)
+        splits.append({h: name for name, split in corpus.splits.items() for h in split["headline"]})
+    assert splits[0] == splits[1]
+
+
 def test_rows_in_another_language_than_most_are_dropped_on_request(tmp_path):
     german = "Das Ei gewann am Dienstag die Wahl, und der Hund sagte, er habe davon gar nichts gesehen, wie so oft."
     rows = [(f"Egg {i}", "t", body(i)) for i in range(5)] + [("Ei", "t", german)]

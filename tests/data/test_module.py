@@ -115,6 +115,17 @@ def test_the_fingerprint_depends_on_rows_seed_and_global_batch_size_but_not_on_t
     assert len({first, *(fingerprint(**change) for change in changes)}) == 5
 
 
+def test_the_fingerprint_depends_on_where_an_article_ends(make, tmp_path):
+    prints = []
+    for end in ("", "… [+2101 chars]"):
+        rows = "".join(f"Row {i},{body(i).replace(',', '').rstrip('.')}{end}\n" for i in range(40))
+        data = make(path=str(put(tmp_path / "rows.csv", f"title,content\n{rows}")), seed=1, truncated="cut")
+        data.setup("test")
+        prints.append((data.fingerprint, data.texts["train"]["article"][0]))
+    assert prints[0][1] == prints[1][1]
+    assert prints[0][0] != prints[1][0]
+
+
 @pytest.mark.parametrize(("flags", "sizes"), [({}, [2, 2, 1]), ({"predict_batch_size": 4}, [4, 1])])
 def test_articles_are_written_for_predict_batch_size_headlines_at_a_time(make, flags, sizes):
     data = make(headlines=[f"Egg {i}" for i in range(5)], batch_size=2, **flags)
