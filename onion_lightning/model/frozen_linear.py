@@ -4,7 +4,6 @@ bitsandbytes quantizes the weights. These layers then take the place of its own,
 their input for the backward pass, and wait for the GPU twice in each layer. See the tests for what else they do.
 """
 
-import threading
 from typing import Any
 
 import torch
@@ -20,28 +19,6 @@ FEW_ROWS = 64  # smaller than any number of features
 PACKED_ROWS = 8  # for more, converting the weights and multiplying is as fast or faster
 
 
-class Scratch(threading.local):
-    """Memory on the CPU for weights in the compute dtype, which are needed for one product only.
-
-    A new allocation of this size is mapped page by page, which can take longer than the conversion and slows down the
-    product. On a GPU, torch reuses memory itself.
-    """
-
-    def __init__(self) -> None:
-        self.memory: dict[torch.dtype, torch.Tensor] = {}
-
-    def tensor(self, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-        """Return a tensor on the CPU that the next call in this thread overwrites."""
-        memory = self.memory.get(dtype)
-        if memory is None or memory.numel() < shape.numel():
-            with torch.inference_mode(False):  # a tensor of the inference mode could not be used outside of it
-                memory = self.memory[dtype] = torch.empty(shape.numel(), dtype=dtype)
-        return memory[: shape.numel()].view(shape)
-
-
-scratch = Scratch()
-
-
 class FrozenProduct(torch.autograd.Function):
     """The product of an input with the weights of a `FrozenLinear`.
 
@@ -51,12 +28,12 @@ class FrozenProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: "FrozenLinear") -> torch.Tensor:
         ctx.layer = layer
-        return F.linear(x, layer.dequantize(layer.scratch_for(x)), layer.bias)
+        return F.linear(x, layer.dequantize(), layer.bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         [gradient] = gradients  # (..., out_features)
-        weight = ctx.layer.dequantize(ctx.layer.scratch_for(gradient))  # (out_features, in_features)
+        weight = ctx.layer.dequantize()  # (out_features, in_features)
         return gradient.to(weight.dtype) @ weight, None
 
 
@@ -82,17 +59,13 @@ class FrozenLinear(torch.nn.Linear):
         self.register_parameter("bias", None if bias is None else frozen(bias))
         self.output_dtype = output_dtype
 
-    def dequantize(self, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the weight in the output dtype, (out_features, in_features), in `out` if that is given and can be used."""
+    def dequantize(self) -> torch.Tensor:
+        """Return the weight in the output dtype, (out_features, in_features)."""
         raise NotImplementedError
-
-    def scratch_for(self, x: torch.Tensor) -> torch.Tensor | None:
-        """Return memory for the weight while it is multiplied by x, or None to allocate it."""
-        return None
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features) in the output dtype, where no gradient is wanted."""
-        return F.linear(x, self.dequantize(self.scratch_for(x)), self.bias)
+        return F.linear(x, self.dequantize(), self.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features), in the output dtype."""
@@ -119,17 +92,8 @@ class Int8Linear(FrozenLinear):
         super().__init__(weight.shape, weight, bias, output_dtype)
         self.scale = frozen(row_maximum.unsqueeze(1) * (1.0 / 127.0))  # (out_features, 1)
 
-    def dequantize(self, out: torch.Tensor | None = None) -> torch.Tensor:
-        return self.codes(out).mul_(self.scale)
-
-    def scratch_for(self, x: torch.Tensor) -> torch.Tensor | None:
-        if x.device.type != "cpu" or type(x) is not torch.Tensor:  # a tracer's tensors have no memory
-            return None
-        return scratch.tensor(self.weight.shape, self.output_dtype)
-
-    def codes(self, out: torch.Tensor | None) -> torch.Tensor:
-        """Return a copy of the codes in the output dtype."""
-        return self.weight.to(self.output_dtype) if out is None else out.copy_(self.weight)
+    def dequantize(self) -> torch.Tensor:
+        return self.weight.to(self.output_dtype).mul_(self.scale)
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """For few rows, as in generation, multiply by the codes and scale the output instead of the weights.
@@ -146,7 +110,7 @@ class Int8Linear(FrozenLinear):
         if rows <= PACKED_ROWS and x.device.type == "cpu" and x.dtype == torch.bfloat16:
             product = int8_product(x.reshape(rows, self.in_features), self.weight)
             return product.view(*x.shape[:-1], self.out_features)
-        return F.linear(x, self.codes(self.scratch_for(x)))
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 class Nf4Linear(FrozenLinear):
@@ -184,10 +148,8 @@ class Nf4Linear(FrozenLinear):
             state2=nested,
         )
 
-    def dequantize(self, out: torch.Tensor | None = None) -> torch.Tensor:
-        weight: torch.Tensor = dequantize_4bit(
-            self.weight, self.quant_state()
-        )  # bitsandbytes writes to `out` on GPUs only
+    def dequantize(self) -> torch.Tensor:
+        weight: torch.Tensor = dequantize_4bit(self.weight, self.quant_state())
         return weight
 
 

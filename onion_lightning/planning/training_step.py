@@ -48,13 +48,16 @@ def use_dropout_of_cuda(module: torch.nn.Module) -> None:
 
 
 def full_batch(rows: int, length: int, device: torch.device | None = None) -> Batch:
-    """Return a micro-batch of rows of the same length, in which every token but a row's first is supervised."""
-    ids = torch.zeros(rows * length, dtype=torch.long, device=device)
+    """Return a micro-batch of rows of the same length, in which every token but a row's first is supervised.
+
+    Its tokens differ: the gradients of equal ones would be zero.
+    """
+    ids = torch.arange(rows * length, device=device) % 32
     predictors = torch.arange(rows * length, device=device).view(rows, length)[:, :-1].flatten()
     return Batch(
         input_ids=ids,
         row_lengths=[length] * rows,
-        targets=torch.zeros_like(predictors),
+        targets=ids[predictors + 1],
         predictors=predictors,
         supervised=len(predictors),
         tokens=len(ids),

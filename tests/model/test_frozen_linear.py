@@ -1,7 +1,5 @@
 """The frozen linear layers: the same weights as those of bitsandbytes, and a backward pass from the weights alone."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import bitsandbytes
 import pytest
 import torch
@@ -132,29 +130,6 @@ def test_8_bit_weights_are_multiplied_without_conversion_for_a_few_rows_of_bfloa
     with torch.no_grad():
         layer_of(tiny_base, "int8", dtype)(torch.randn(rows, 1, 64).to(dtype))
     assert calls == ([rows] if used else [])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_layers_share_the_memory_of_dequantized_weights_without_changing_one_another(tiny_base, dtype):
-    mlp = load_model(str(tiny_base), "int8", CPU, dtype).model.layers[0].mlp
-    layers = [mlp.up_proj, mlp.gate_proj, mlp.down_proj]
-    inputs = [torch.randn(70, layer.in_features, dtype=dtype) for layer in layers]
-    expected = [torch.nn.functional.linear(x, layer.dequantize()) for x, layer in zip(inputs, layers, strict=True)]
-
-    def products() -> list[torch.Tensor]:
-        return [layer(x) for x, layer in zip(inputs, layers, strict=True)]
-
-    frozen_linear.scratch.memory.clear()
-    with torch.inference_mode():
-        inferred = products()
-    [memory] = frozen_linear.scratch.memory.values()
-    for found in (inferred, products()):  # memory of the inference mode is used outside of it
-        assert all(map(torch.equal, found, expected))
-    assert [one.data_ptr() for one in frozen_linear.scratch.memory.values()] == [memory.data_ptr()]
-    assert memory.numel() == max(layer.weight.numel() for layer in layers)
-    with ThreadPoolExecutor(2) as threads:
-        for found in threads.map(lambda _: products(), range(20)):
-            assert all(map(torch.equal, found, expected))
 
 
 @QUANTIZED
