@@ -50,7 +50,7 @@ class Corpus:
     """The kept rows by split, and how many rows were read, dropped and cleaned.
 
     Attributes:
-        splits: for each name in `SPLITS`, a dataset with the columns `headline` and `article`.
+        splits: for each name in `SPLITS`, a dataset with the columns `headline`, `article` and `whole`.
         read: number of rows read.
         dropped: number of rows dropped for each reason in `DROP_REASONS`.
         cleaned: number of rows, kept or dropped, affected by each change in `CHANGES`.
@@ -209,6 +209,8 @@ def assign_splits(rows: Examined, val_fraction: float, test_fraction: float) -> 
     train = np.flatnonzero(split == "train")
     if val_fraction > 0 and len(train) > 1 and "validation" not in split:
         nearest = np.argmin(keys[train].astype(np.uint64))  # as in `split_of_key`, modulo 2**64
-        split[train[nearest]] = "validation"
+        group = keys == keys[train[nearest]]  # of near-duplicates, which stay together
+        if group.sum() < len(train):
+            split[group] = "validation"
     texts = rows.clean.select_columns(["headline", "article", "whole"])
     return {name: texts.select(kept[split == name]) for name in SPLITS}

@@ -120,6 +120,10 @@ def test_a_truncated_article_is_dropped_cut_or_kept(tmp_path):
         "Cut Off": False,
         "Whole": True,
     }
+    assert cut.cleaned["truncated"] == 1
+    skipped = load(file, truncated="cut", skipped=("truncated",))
+    assert texts(skipped)["Cut Off"].endswith("[+2101 chars]")
+    assert skipped.cleaned["truncated"] == 0
     assert texts(load(file, truncated="keep"))["Cut Off"].endswith("[+2101 chars]")
 
 
@@ -145,6 +149,13 @@ def test_near_duplicates_never_straddle_the_splits(tmp_path):
     assert any(split_of(f"Egg {i} 0", 0.1, 0.5) != split_of(f"Egg {i} 1", 0.1, 0.5) for i in range(40))
     dropped = load(file, test_fraction=0.5)
     assert all(where[h] == name for name, split in dropped.splits.items() for h in split["headline"])
+
+
+def test_the_validation_row_of_a_corpus_of_a_few_rows_takes_its_near_duplicates_along(tmp_path):
+    rows = [(f"Egg {i} {j}", "t", text) for i in range(2) for j, text in enumerate(near(i))]
+    corpus = load(write_csv(tmp_path / "a.csv", rows), near_duplicates="keep", val_fraction=1e-9, test_fraction=0.0)
+    assert [len({h.split()[1] for h in corpus.splits[name]["headline"]}) for name in ("train", "validation")] == [1, 1]
+    assert corpus.kept == 4
 
 
 def test_the_split_of_a_group_does_not_depend_on_the_order_of_its_rows(tmp_path):

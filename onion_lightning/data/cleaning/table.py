@@ -27,7 +27,7 @@ __all__ = ["clean_rows", "column_values", "map_rows"]
 CLEANER = "2"  # part of the cache key: increment it whenever cleaning changes
 TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem")}
 KEYS = {name: datasets.List(datasets.Value("int64")) for name in ("lines", "longest", "names")}
-FLAGS = {"changes": datasets.Value("int64")} | {name: datasets.Value("bool") for name in ("whole",)}
+FLAGS = {"changes": datasets.Value("int64"), "whole": datasets.Value("bool")}
 FIRST = datasets.Features(TEXTS | FLAGS | KEYS)
 CLEAN = datasets.Features(TEXTS | FLAGS | {name: datasets.Value("int64") for name in ("headline_key", "article_key")})
 BITS = {name: 1 << bit for bit, name in enumerate(CHANGES)}
@@ -80,8 +80,9 @@ def clean_first(headline: str, article: str, problem: str, how: Cleaning) -> tup
     """Clean a row on its own. Returns the columns of `FIRST`."""
     row = clean_texts(headline, article, frozenset(how.skipped))
     article, whole = row.article, True
-    if row.cut is not None and how.truncated == "cut":
+    if row.cut is not None and how.truncated == "cut" and "truncated" not in how.skipped:
         article, whole = article[: row.cut], False
+        row.changes.add("truncated")
     if row.cut is not None and how.truncated == "drop":
         problem = problem or "truncated"
     lines, longest = article_keys(article) if not problem else ([], [0] * CONTEXT)

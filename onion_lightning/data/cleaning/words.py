@@ -23,6 +23,8 @@ HAS_UNSPACED = re.compile(
 
 def has_words(text: str, count: int) -> bool:
     """Return whether a text has at least `count` words. "it's" and "e-mail" are one word."""
+    if len(text) < count:
+        return False
     if text.isascii() or not HAS_MARKS.search(text):
         return plain_words(count).match(text) is not None
     return sum(1 for _ in islice(COUNTED.finditer(text), count)) == count

@@ -23,6 +23,7 @@ from onion_lightning.data.cleaning.words import fold_words, has_words, split_wor
 def test_words_are_counted_in_every_script(text, count):
     assert has_words(text, count)
     assert not has_words(text, count + 1)
+    assert not has_words(text, 10**10)
 
 
 def test_words_are_compared_without_case_and_punctuation():
