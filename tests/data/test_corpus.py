@@ -120,10 +120,10 @@ def test_a_truncated_article_is_dropped_cut_or_kept(tmp_path):
         "Cut Off": False,
         "Whole": True,
     }
-    assert cut.cleaned["truncated"] == 1
-    skipped = load(file, truncated="cut", skipped=("truncated",))
+    assert cut.cleaned["cut_marker"] == 1
+    skipped = load(file, truncated="cut", skipped=("cut_marker",))
     assert texts(skipped)["Cut Off"].endswith("[+2101 chars]")
-    assert skipped.cleaned["truncated"] == 0
+    assert skipped.cleaned["cut_marker"] == 0
     assert texts(load(file, truncated="keep"))["Cut Off"].endswith("[+2101 chars]")
 
 

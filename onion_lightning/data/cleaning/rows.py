@@ -25,7 +25,7 @@ CHANGES = {
     "boilerplate": "lines removed that are repeated in many articles",
     "site_name": "last part of the headline removed that is repeated in many headlines",
     "dateline": "lost dash put back between dateline and article",
-    "truncated": "marker removed where an aggregator cut the article off, with --data.truncated cut",
+    "cut_marker": "marker removed where an aggregator cut the article off, with --data.truncated cut",
 }
 
 

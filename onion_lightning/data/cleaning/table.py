@@ -80,9 +80,9 @@ def clean_first(headline: str, article: str, problem: str, how: Cleaning) -> tup
     """Clean a row on its own. Returns the columns of `FIRST`."""
     row = clean_texts(headline, article, frozenset(how.skipped))
     article, whole = row.article, True
-    if row.cut is not None and how.truncated == "cut" and "truncated" not in how.skipped:
+    if row.cut is not None and how.truncated == "cut" and "cut_marker" not in how.skipped:
         article, whole = article[: row.cut], False
-        row.changes.add("truncated")
+        row.changes.add("cut_marker")
     if row.cut is not None and how.truncated == "drop":
         problem = problem or "truncated"
     lines, longest = article_keys(article) if not problem else ([], [0] * CONTEXT)
