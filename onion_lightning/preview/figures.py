@@ -1,5 +1,6 @@
 """Figures of a whole training split: what share of it is trained, what is cut, and what occurs twice."""
 
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,11 +14,13 @@ if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` impo
 
 __all__ = [
     "MAX_COMPARED",
+    "MAX_DETECTED",
     "DroppedRow",
     "Figures",
     "LongRow",
     "SplitRow",
     "compute_figures",
+    "count_languages",
     "count_padding",
     "find_dropped",
     "longest_rows",
@@ -26,6 +29,7 @@ __all__ = [
 ]
 
 MAX_COMPARED = 100_000  # rows that are searched for near-duplicates; a million would take minutes
+MAX_DETECTED = 2_000  # rows whose language is detected, at about a millisecond each
 
 
 class Figures(NamedTuple):
@@ -128,6 +132,20 @@ def straddling_groups(data: OnionDataModule) -> list[list[SplitRow]]:
     rows = [(SplitRow(split, row["headline"]), row["article"]) for split, row in islice(held_out_first, MAX_COMPARED)]
     found = [[rows[at][0] for at in group] for group in near_duplicates([article for _, article in rows])]
     return [group for group in found if len({row.split for row in group}) > 1]
+
+
+def count_languages(data: OnionDataModule) -> dict[str, int]:
+    """Return the number of kept rows in each language, the most frequent first.
+
+    Of a large corpus, rows at equal distances are looked at.
+    """
+    from onion_lightning.data.cleaning.languages import detect_language  # late: `--help` imports this module
+
+    found: Counter[str] = Counter()
+    step = -(-sum(map(len, data.texts.values())) // MAX_DETECTED)
+    for rows in data.texts.values():
+        found.update(map(detect_language, rows[::step]["article"]))
+    return dict(found.most_common())
 
 
 def find_dropped(data: OnionDataModule, read: "Examined", count: int) -> dict[str, list[DroppedRow]]:

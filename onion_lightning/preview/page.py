@@ -7,15 +7,16 @@ import jinja2
 
 from onion_lightning.preview.characters import SpelledCharacter
 from onion_lightning.preview.differences import one_line, visible
-from onion_lightning.preview.figures import MAX_COMPARED as COMPARED_ROWS
+from onion_lightning.preview.figures import MAX_COMPARED
 from onion_lightning.preview.result import Preview
-from onion_lightning.preview.rows import Cleaning, SeenRow
+from onion_lightning.preview.rows import Differences, SeenRow
 
 __all__ = [
     "Figure",
     "describe_character",
-    "describe_cleaning",
+    "describe_differences",
     "describe_end",
+    "describe_languages",
     "describe_row",
     "list_figures",
     "render_page",
@@ -23,6 +24,7 @@ __all__ = [
 
 CHARACTERS = 40  # without a token, at most
 LINE = 160  # characters of a dropped article
+LANGUAGES = 4  # besides the most frequent, at most
 GROUPS = 10  # groups of near-duplicates, at most
 
 
@@ -51,7 +53,7 @@ def render_page(preview: Preview) -> str:
         "reasons": DROP_REASONS,
         "changes": CHANGES,
         "describe_character": describe_character,
-        "describe_cleaning": describe_cleaning,
+        "describe_differences": describe_differences,
         "describe_end": describe_end,
         "describe_row": describe_row,
         "most_groups": GROUPS,
@@ -69,7 +71,7 @@ def list_figures(preview: Preview) -> list[Figure]:
         if found.without_eos
         else "no row is cut"
     )
-    searched = "" if sum(preview.splits.values()) <= COMPARED_ROWS else f"; {COMPARED_ROWS:,} rows were compared"
+    searched = "" if sum(preview.splits.values()) <= MAX_COMPARED else f"; {MAX_COMPARED:,} rows were compared"
     return [
         Figure(
             "tokens in the loss",
@@ -83,12 +85,26 @@ def list_figures(preview: Preview) -> list[Figure]:
             plural(len(preview.straddling), "group"),
             f"similar articles that are not all in one split{searched}",
         ),
+        Figure("rows in another language", *describe_languages(preview)),
         Figure(
             "characters without a token",
             f"{len(preview.characters):,}" if preview.characters else "none",
             "the tokenizer spells them in bytes, or loses them",
         ),
     ]
+
+
+def describe_languages(preview: Preview) -> tuple[str, str]:
+    """Return the number of rows that are not in the most frequent language, and what languages these are."""
+    (most, _), *others = preview.languages.items()
+    rows, count = sum(preview.languages.values()), sum(number for _, number in others)
+    sampled = "" if rows == sum(preview.splits.values()) else f"of {rows:,} rows, "
+    if not others:
+        return "none", f"{sampled}all are in {most}"
+    found = ", ".join(f"{number:,} in {code}" for code, number in others[:LANGUAGES])
+    more = ", ..." if len(others) > LANGUAGES else ""
+    remedy = "; --data.language auto drops them" if preview.settings["language"] == "keep" else ""
+    return share(count, count / rows), f"{sampled}{found}{more}; most are in {most}{remedy}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -114,12 +130,12 @@ def describe_end(row: SeenRow) -> str:
     return f"cut here: {more}no EOS"
 
 
-def describe_cleaning(cleaning: Cleaning) -> str:
+def describe_differences(differences: Differences) -> str:
     """Return the number of differences between the raw and the cleaned text, and the names of the changes."""
-    count = sum(not segment.is_same for segment in (*cleaning.headline, *cleaning.article))
+    count = sum(not segment.is_same for segment in (*differences.headline, *differences.article))
     if not count:
         return "cleaning changed nothing"
-    names = ", ".join(name.replace("_", " ") for name in cleaning.changes)
+    names = ", ".join(name.replace("_", " ") for name in differences.changes)
     return f"{count:,} difference{'s' if count > 1 else ''} after cleaning" + (f": {names}" if names else "")
 
 

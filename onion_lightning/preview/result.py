@@ -16,12 +16,13 @@ from onion_lightning.preview.figures import (
     LongRow,
     SplitRow,
     compute_figures,
+    count_languages,
     find_dropped,
     longest_rows,
     rows_without_eos,
     straddling_groups,
 )
-from onion_lightning.preview.rows import Cleaning, SeenRow, choose_places, find_cleaning, see_row
+from onion_lightning.preview.rows import Differences, SeenRow, choose_places, find_differences, see_row
 
 __all__ = ["Preview", "gather_preview"]
 
@@ -42,6 +43,7 @@ class Preview:
         rows: training rows, each with what cleaning changed in it.
         longest: the longest training rows.
         straddling: groups of near-duplicates whose rows are in different splits.
+        languages: number of kept rows in each language, the most frequent first.
         characters: that the tokenizer has no token for.
         dropped: number of dropped rows by reason, without reasons that have none.
         examples: a few dropped rows of each of these reasons.
@@ -52,9 +54,10 @@ class Preview:
     read: int
     splits: dict[str, int]
     figures: Figures
-    rows: list[tuple[SeenRow, Cleaning]]
+    rows: list[tuple[SeenRow, Differences]]
     longest: list[LongRow]
     straddling: list[list[SplitRow]]
+    languages: dict[str, int]
     characters: list[SpelledCharacter]
     dropped: dict[str, int]
     examples: dict[str, list[DroppedRow]]
@@ -67,9 +70,10 @@ class Preview:
             "read": self.read,
             "splits": self.splits,
             "figures": self.figures._asdict(),
-            "rows": [row_to_json(row, cleaning) for row, cleaning in self.rows],
+            "rows": [row_to_json(row, differences) for row, differences in self.rows],
             "longest": [row._asdict() for row in self.longest],
             "near_duplicates": [[row._asdict() for row in group] for group in self.straddling],
+            "languages": self.languages,
             "characters": [character._asdict() for character in self.characters],
             "dropped": {
                 reason: {"rows": count, "examples": [shorten_row(row) for row in self.examples[reason]]}
@@ -80,7 +84,7 @@ class Preview:
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def row_to_json(row: SeenRow, cleaning: Cleaning) -> dict[str, Any]:
+def row_to_json(row: SeenRow, differences: Differences) -> dict[str, Any]:
     return {
         "headline": row.headline,
         "row": row.row,
@@ -90,7 +94,7 @@ def row_to_json(row: SeenRow, cleaning: Cleaning) -> dict[str, Any]:
         "eos": row.ends,
         "cut_tokens": row.cut_tokens,
         "padding": row.padding,
-        "changes": cleaning.changes,
+        "changes": differences.changes,
     }
 
 
@@ -122,9 +126,10 @@ def gather_preview(data: OnionDataModule, count: int) -> Preview:
         read=report.read,
         splits=report.splits,
         figures=compute_figures(data, sampler, pads),
-        rows=[(row, find_cleaning(read, row.headline)) for row in rows],
+        rows=[(row, find_differences(read, row.headline)) for row in rows],
         longest=longest_rows(data, LONGEST),
         straddling=straddling_groups(data),
+        languages=count_languages(data),
         characters=spelled_characters(data.tokenizer, texts_of(data)),
         dropped={reason: number for reason, number in report.dropped.items() if number},
         examples=find_dropped(data, read, EXAMPLES),
@@ -141,4 +146,4 @@ def texts_of(data: OnionDataModule) -> Iterator[str]:
 
 def settings_of(data: OnionDataModule) -> dict[str, Any]:
     names = ("path", "base_model", "max_length", "overflow", "global_batch_size", "seed")
-    return {name: getattr(data, name) for name in names}
+    return {name: getattr(data, name) for name in names} | {"language": data.filters.language}

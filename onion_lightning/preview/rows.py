@@ -16,7 +16,7 @@ from onion_lightning.seeding import hash64
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
     from onion_lightning.data.corpus import Examined
 
-__all__ = ["Cleaning", "Place", "SeenRow", "choose_places", "find_cleaning", "first_place", "see_row"]
+__all__ = ["Differences", "Place", "SeenRow", "choose_places", "find_differences", "first_place", "see_row"]
 
 
 class Place(NamedTuple):
@@ -67,7 +67,7 @@ class SeenRow(NamedTuple):
         return [token.supervised for token in self.tokens for _ in token.ids]
 
 
-class Cleaning(NamedTuple):
+class Differences(NamedTuple):
     """What cleaning changed in a row.
 
     Attributes:
@@ -128,7 +128,7 @@ def see_row(data: OnionDataModule, place: Place, pads: bool) -> SeenRow:
     )
 
 
-def find_cleaning(read: "Examined", headline: str) -> Cleaning:
+def find_differences(read: "Examined", headline: str) -> Differences:
     """Compare a kept row with what was read from the source. Among kept rows, a headline's key is unique."""
     from onion_lightning.data.cleaning.headlines import headline_key  # late: `--help` imports this module
     from onion_lightning.data.cleaning.rows import CHANGES
@@ -137,7 +137,7 @@ def find_cleaning(read: "Examined", headline: str) -> Cleaning:
     matches = (column_values(read.clean, "headline_key") == hash64(headline_key(headline))) & (read.reason == "")
     row = int(np.flatnonzero(matches)[0])
     raw, clean = read.raw[row], read.clean[row]
-    return Cleaning(
+    return Differences(
         headline=compare(raw["headline"], clean["headline"]),
         article=compare(raw["article"], clean["article"]),
         changes=[name for bit, name in enumerate(CHANGES) if clean["changes"] >> bit & 1],

@@ -12,9 +12,15 @@ from rich.text import Text
 
 from onion_lightning.messages import stderr_console
 from onion_lightning.preview.differences import one_line, visible
-from onion_lightning.preview.page import describe_character, describe_cleaning, describe_end, describe_row, list_figures
+from onion_lightning.preview.page import (
+    describe_character,
+    describe_differences,
+    describe_end,
+    describe_row,
+    list_figures,
+)
 from onion_lightning.preview.result import Preview
-from onion_lightning.preview.rows import Cleaning, SeenRow
+from onion_lightning.preview.rows import Differences, SeenRow
 from onion_lightning.preview.tokens import SeenToken
 
 __all__ = ["show_preview", "show_row"]
@@ -28,8 +34,8 @@ CONTEXT = 16  # characters around a difference
 def show_preview(preview: Preview, page: Path) -> None:
     """Print the rows, the figures, what cleaning changed and what was dropped, and the path of the page."""
     console = stderr_console()
-    for row, cleaning in preview.rows:
-        show_row(console, row, cleaning)
+    for row, differences in preview.rows:
+        show_row(console, row, differences)
     tables = (figure_table, longest_table, straddling_table, character_table, dropped_table, cleaned_table)
     for table in (build(preview) for build in tables):
         if table.row_count:
@@ -37,7 +43,7 @@ def show_preview(preview: Preview, page: Path) -> None:
     console.print(f"Page: {page}", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_row(console: Console, row: SeenRow, cleaning: Cleaning | None = None) -> None:
+def show_row(console: Console, row: SeenRow, differences: Differences | None = None) -> None:
     """Print a row in a few lines: its prompt, the beginning and the end of what is trained, and what cleaning changed."""
     prompt = [token for token in row.tokens if not token.supervised]
     trained = [token for token in row.tokens if token.supervised]
@@ -49,8 +55,8 @@ def show_row(console: Console, row: SeenRow, cleaning: Cleaning | None = None) -
     lines = Table.grid(padding=(0, 2))
     lines.add_row("prompt", shorten(prompt, PROMPT // 2, PROMPT // 2, "dim"))
     lines.add_row("trained", article)
-    if cleaning is not None and (differences := list(snippets(cleaning))):
-        lines.add_row("cleaned", Text("  ").join(differences))
+    if differences is not None and (changed := list(snippets(differences))):
+        lines.add_row("cleaned", Text("  ").join(changed))
     width = min(console.width, WIDTH)
     console.print(Text(f"  {describe_row(row)}", "bold"), width=width)
     console.print(Padding(lines, (0, 0, 0, 4), expand=False), width=width, highlight=False)
@@ -78,9 +84,9 @@ def show_token(token: SeenToken) -> str:
     return "".join(character if character.isprintable() else f"{visible(character)} " for character in token.text)
 
 
-def snippets(cleaning: Cleaning) -> Iterator[Text]:
+def snippets(differences: Differences) -> Iterator[Text]:
     """Yield the first differences between raw and cleaned text with their surroundings, and what kind they are."""
-    segments = [*cleaning.headline, *cleaning.article]
+    segments = [*differences.headline, *differences.article]
     changed = [at for at, segment in enumerate(segments) if not segment.is_same]
     for at in changed[:SNIPPETS]:
         before = one_line(segments[at - 1].after[-CONTEXT:], CONTEXT) if at else ""
@@ -90,7 +96,7 @@ def snippets(cleaning: Cleaning) -> Iterator[Text]:
         snippet.append(f"[+{visible(segments[at].after)[:40]}+]" if segments[at].after else "", "green")
         yield snippet.append(f"{after}”")
     if changed:
-        yield Text(f"({describe_cleaning(cleaning)})", "dim")
+        yield Text(f"({describe_differences(differences)})", "dim")
 
 
 def make_table(*titles: str, right: int = 1) -> Table:

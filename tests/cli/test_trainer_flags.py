@@ -231,6 +231,7 @@ OTHERS = {  # fit --ckpt_path is a resume
     "predict": ("--data.headlines", "Area Man Wins"),
     "evaluate": ("--n", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
     "attend": ("--text", TEXT, "--query", "San Francisco", "--key", "University of California", "--output", "a"),
+    "preview": ("--rows", "2"),
 }
 # These limit training alone, or only `fit` has no other use for them.
 FIT_ONLY = {("val_check_interval", "1000"), ("val_check_interval", "3"), ("accumulate_grad_batches", "3")}
@@ -244,7 +245,10 @@ NOT_EVALUATE = {
 }
 # With these a command would do nothing.
 IDLE = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
-OBEYED_BY_ATTEND = {"accelerator", "precision", "logger", "enable_progress_bar"}
+OBEYED = {  # by the commands without a Trainer
+    "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
+    "preview": {"enable_progress_bar"},
+}
 
 
 @pytest.fixture
@@ -258,7 +262,8 @@ def other(outcome, kept, tmp_path):
     def command(name: str, *words: str) -> tuple[int, str]:
         shutil.rmtree(last.parent, ignore_errors=True)
         shutil.copytree(kept, last.parent)
-        return outcome(name, "--ckpt_path", str(last), *OTHERS[name], *words)
+        checkpoint = () if name == "preview" else ("--ckpt_path", str(last))
+        return outcome(name, *checkpoint, *OTHERS[name], *words)
 
     return command
 
@@ -274,7 +279,7 @@ def sensible(command: str) -> list[list[str]]:
             if name not in skipped
             and not (command == "evaluate" and (name, value) in NOT_EVALUATE)
             and (name, value) != (IDLE.get(command), "0")
-            and (command != "attend" or name in OBEYED_BY_ATTEND)
+            and name in OBEYED.get(command, ARGUMENTS)
         ]
         for column in columns
     ]
@@ -284,7 +289,7 @@ def sensible(command: str) -> list[list[str]]:
 @pytest.mark.parametrize("command", OTHERS)
 def test_other_commands_work_with_all_sensible_values_at_once(other, command):
     for number, words in enumerate(sensible(command)):
-        more = ("--overwrite", "true") if command == "attend" else ()
+        more = ("--overwrite", "true") if command in OBEYED else ()
         status, printed = other(command, *words, *more)
         assert status == 0, (number, printed)
 
@@ -299,18 +304,21 @@ def test_other_commands_refuse_what_fit_refuses(other, command):
         if (name, value) == ("limit_val_batches", "0.01") and command not in ("fit", "validate"):
             continue
         status, printed = other(command, f"--trainer.{name}={value}")
-        if command == "attend" and name not in OBEYED_BY_ATTEND and says not in printed:
+        if name not in OBEYED.get(command, ARGUMENTS) and says not in printed:
             says = "has no effect"
         if problem := wrong_refusal(status, printed, says):
             wrong[name, value] = problem
     assert not wrong
 
 
-@pytest.mark.parametrize("name", sorted(ARGUMENTS.keys() - OBEYED_BY_ATTEND))
-def test_attend_refuses_a_flag_of_the_trainer_that_it_would_ignore(other, name):
-    value = {"callbacks": "[]", "plugins": "[]"}.get(name) or [*ARGUMENTS[name][0], "null"][0]
-    refusal = other("attend", f"--trainer.{name}={value}")
-    assert not wrong_refusal(*refusal, "because attend runs on one device without a Trainer")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(command, name) for command, obeyed in OBEYED.items() for name in sorted(ARGUMENTS.keys() - obeyed)],
+)
+def test_a_command_without_a_trainer_refuses_its_flags(other, command, name):
+    value = {"callbacks": "[]", "plugins": "[]", "logger": "true"}.get(name) or [*ARGUMENTS[name][0], "null"][0]
+    refusal = other(command, f"--trainer.{name}={value}")
+    assert not wrong_refusal(*refusal, f"because {command} runs on one device without a Trainer")
 
 
 @pytest.mark.parametrize(("name", "value"), sorted(NOT_EVALUATE))

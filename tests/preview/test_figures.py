@@ -3,9 +3,12 @@
 import datasets
 import numpy as np
 
+from onion_lightning.data.cleaning import languages
 from onion_lightning.data.corpus import examine
+from onion_lightning.preview import figures
 from onion_lightning.preview.figures import (
     compute_figures,
+    count_languages,
     count_padding,
     find_dropped,
     longest_rows,
@@ -49,6 +52,30 @@ def test_the_longest_rows_have_the_most_tokens_before_they_are_cut(data):
     full = np.sort(data.column("train", "full_length"))[::-1]
     assert [row.full_length for row in longest] == full[:4].tolist()
     assert all(row.length == MAX_LENGTH for row in longest)
+
+
+def test_languages_are_counted_in_all_splits_the_most_frequent_first(data):
+    data = encode(data)
+    article = sample_rows()[0]["Content"]
+    french = (
+        "Le maire de la ville a annoncé mardi que les œufs seraient désormais interdits dans toutes les rues du centre."
+    )
+    spanish = (
+        "El alcalde de la ciudad anunció el martes que los huevos estarán prohibidos en todas las calles del centro."
+    )
+    splits = {"train": [article, article, french], "validation": [article, french], "test": [spanish]}
+    data.texts = {name: as_dataset(name, texts) for name, texts in splits.items()}
+    assert list(count_languages(data).items()) == [("en", 3), ("fr", 2), ("es", 1)]
+
+
+def test_languages_of_a_large_corpus_are_those_of_rows_at_equal_distances(data, monkeypatch):
+    data = encode(data)
+    looked = []
+    monkeypatch.setattr(figures, "MAX_DETECTED", 4)
+    monkeypatch.setattr(languages, "detect_language", lambda text: looked.append(text) or "en")
+    data.texts = {"train": as_dataset("train", [f"Article {row}." for row in range(11)])}
+    assert count_languages(data) == {"en": 4}
+    assert looked == ["Article 0.", "Article 3.", "Article 6.", "Article 9."]
 
 
 def test_near_duplicates_in_different_splits_are_found_and_those_in_one_split_are_not(data):

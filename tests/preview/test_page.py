@@ -1,11 +1,12 @@
 """The page: what it shows, text that looks like markup, and that it needs nothing but itself."""
 
+import dataclasses
 import html
 import re
 
 import pytest
 
-from onion_lightning.preview.page import describe_end, render_page
+from onion_lightning.preview.page import describe_end, describe_languages, render_page
 from onion_lightning.preview.rows import SeenRow
 from onion_lightning.preview.tokens import SeenToken
 
@@ -44,7 +45,7 @@ def test_the_page_refers_to_nothing_outside(preview):
 
 def test_differences_of_cleaning_are_marked_and_their_rows_are_open(preview):
     page = render_page(preview)
-    changed = sum(bool(cleaning.changes) for _, cleaning in preview.rows)
+    changed = sum(bool(differences.changes) for _, differences in preview.rows)
     assert page.count("<details open>") == changed
     if changed:
         assert "<del>[U+200B]</del>" in page
@@ -62,6 +63,24 @@ def test_figures_reasons_changes_and_characters_are_listed(preview):
     assert len(preview.characters) > 3
     for character in preview.characters[:3]:
         assert f"{character.character} <small>{character.name}</small>" in html.unescape(page)
+
+
+@pytest.mark.parametrize(
+    ("found", "language", "value", "note"),
+    [
+        ({"en": 8}, "keep", "none", "of 8 rows, all are in en"),
+        ({"en": 6, "fr": 2}, "auto", "2 (25.0%)", "of 8 rows, 2 in fr; most are in en"),
+        (
+            {"en": 5, "fr": 2, "de": 1, "es": 1, "it": 1, "da": 1},
+            "keep",
+            "6 (54.5%)",
+            "of 11 rows, 2 in fr, 1 in de, 1 in es, 1 in it, ...; most are in en; --data.language auto drops them",
+        ),
+    ],
+)
+def test_the_languages_of_the_rows_are_described(preview, found, language, value, note):
+    other = dataclasses.replace(preview, languages=found, settings=preview.settings | {"language": language})
+    assert describe_languages(other) == (value, note)
 
 
 @pytest.mark.parametrize(

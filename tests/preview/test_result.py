@@ -15,6 +15,7 @@ def test_the_keys_of_the_json_file_and_their_order_are_stable(preview):
         "rows",
         "longest",
         "near_duplicates",
+        "languages",
         "characters",
         "dropped",
         "cleaned",

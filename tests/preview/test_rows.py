@@ -7,7 +7,7 @@ import pytest
 
 from onion_lightning.data.corpus import examine
 from onion_lightning.preview.figures import rows_without_eos
-from onion_lightning.preview.rows import choose_places, find_cleaning, first_place, see_row
+from onion_lightning.preview.rows import choose_places, find_differences, first_place, see_row
 from tests.preview.conftest import DIRTY, TRUNCATED
 
 
@@ -90,7 +90,7 @@ def test_the_first_place_is_where_a_resumed_run_continues(encoded):
 
 def test_cleaning_is_found_for_the_row_that_was_read(encoded):
     read = examine(encoded.path, encoded.columns, encoded.cleaning, encoded.filters)
-    cleaning = find_cleaning(read, DIRTY.replace("\u200b", ""))
-    assert [segment.before for segment in cleaning.headline if not segment.is_same] == ["\u200b"]
-    assert [segment.before for segment in cleaning.article if not segment.is_same] == ["\u200b", "\u00a0", "\r"]
-    assert cleaning.changes == ["line_endings", "spaces", "zero_width"]
+    differences = find_differences(read, DIRTY.replace("\u200b", ""))
+    assert [segment.before for segment in differences.headline if not segment.is_same] == ["\u200b"]
+    assert [segment.before for segment in differences.article if not segment.is_same] == ["\u200b", "\u00a0", "\r"]
+    assert differences.changes == ["line_endings", "spaces", "zero_width"]
