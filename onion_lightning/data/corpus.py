@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from onion_lightning.data.cleaning.headlines import headline_key
 from onion_lightning.data.cleaning.languages import detect_language
 from onion_lightning.data.cleaning.rows import CHANGES
 from onion_lightning.data.cleaning.settings import Cleaning, Filters
-from onion_lightning.data.cleaning.table import clean_rows, column_values, map_rows
+from onion_lightning.data.cleaning.table import clean_rows, column_values, list_values, map_rows
 from onion_lightning.data.duplicates import BANDS, band_keys, group_rows
 from onion_lightning.data.files.reading import Columns
 from onion_lightning.data.files.sources import read_source
@@ -22,7 +24,17 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter as Progress
 from onion_lightning.seeding import hash64
 
-__all__ = ["DROP_REASONS", "SPLITS", "Corpus", "Examined", "column_values", "examine", "load_corpus", "split_of"]
+__all__ = [
+    "DROP_REASONS",
+    "SPLITS",
+    "Corpus",
+    "Examined",
+    "Judged",
+    "column_values",
+    "examine",
+    "load_corpus",
+    "split_of",
+]
 
 SPLITS = ("train", "validation", "test")
 MANY = 3  # an article under this many headlines is boilerplate and loses all its rows; under fewer, the first is kept
@@ -42,6 +54,7 @@ DROP_REASONS = {
     "other_language": "the article is not in the language of --data.language",
     "too_long": "the prompt alone fills --data.max_length, or the example exceeds it with --data.overflow drop",
 }
+CODES = {name: code for code, name in enumerate(("", *DROP_REASONS))}  # a byte for each row; "" is kept
 BAND_FEATURES = datasets.Features({"bands": datasets.List(datasets.Value("int32"), length=BANDS)})
 
 
@@ -66,20 +79,34 @@ class Corpus:
         return sum(len(rows) for rows in self.splits.values())
 
 
-class Examined(NamedTuple):
-    """All rows of a source, in its order.
+class Judged(NamedTuple):
+    """All rows of a source, in its order, and what becomes of them.
 
     Attributes:
-        raw: as they were read (`RawRow`).
         clean: what `clean_rows` returns.
-        reason: to drop each row, a key of `DROP_REASONS`; "" for the rows to keep; (rows,).
+        codes: the reason to drop each row, in `CODES`; int8, (rows,).
         split_key: 64-bit key that decides the split of each row, (rows,).
     """
 
-    raw: datasets.Dataset
     clean: datasets.Dataset
-    reason: np.ndarray
+    codes: np.ndarray
     split_key: np.ndarray
+
+    def dropped_for(self, reason: str) -> np.ndarray:
+        """Return whether each row is dropped for a reason in `DROP_REASONS`, or kept (""); bool, (rows,)."""
+        return np.asarray(self.codes == CODES[reason])
+
+
+class Examined(NamedTuple):
+    """All rows of a source, in its order, before and after they were cleaned.
+
+    Attributes:
+        raw: as they were read (`RawRow`).
+        judged: as they were cleaned, and what becomes of them.
+    """
+
+    raw: datasets.Dataset
+    judged: Judged
 
 
 def load_corpus(
@@ -98,13 +125,13 @@ def load_corpus(
     Raises:
         OnionError: the source cannot be loaded, lacks one of the columns, or no row remains after cleaning.
     """
-    rows = examine(path, columns, cleaning, filters)
-    counts = Counter(rows.reason[rows.reason != ""].tolist())
+    rows = judge(clean_rows(read_source(path, columns), cleaning), filters)  # the rows as they were read need not stay
+    counts = np.bincount(rows.codes, minlength=len(CODES)).tolist()
     changes = column_values(rows.clean, "changes")
     corpus = Corpus(
         splits=assign_splits(rows, val_fraction, test_fraction),
         read=len(rows.clean),
-        dropped={name: counts[name] for name in DROP_REASONS},
+        dropped={name: counts[CODES[name]] for name in DROP_REASONS},
         cleaned={name: int(((changes >> bit) & 1).sum()) for bit, name in enumerate(CHANGES)},
     )
     if corpus.kept == 0:
@@ -119,35 +146,46 @@ def load_corpus(
 def examine(path: str, columns: Columns, cleaning: Cleaning, filters: Filters) -> Examined:
     """Read and clean all rows of a source, and decide which are kept. Arguments and errors are those of `load_corpus`."""
     raw = read_source(path, columns)
-    clean = clean_rows(raw, cleaning)
-    reason = find_drop_reasons(clean)
-    group = group_articles(clean, reason)
+    return Examined(raw, judge(clean_rows(raw, cleaning), filters))
+
+
+def judge(clean: datasets.Dataset, filters: Filters) -> Judged:
+    """Decide which of the cleaned rows are kept, and what decides their split."""
+    codes = find_drop_reasons(clean)
+    group = group_articles(clean, codes)
     if filters.near_duplicates == "drop":
-        drop_shorter(clean, reason, group)
-    drop_languages(clean, reason, filters.language)
-    return Examined(raw, clean, reason, group_keys(column_values(clean, "headline_key"), group))
+        drop_shorter(clean, codes, group)
+    drop_languages(clean, codes, filters.language)
+    return Judged(clean, codes, group_keys(column_values(clean, "headline_key"), group))
 
 
 def find_drop_reasons(rows: datasets.Dataset) -> np.ndarray:
-    """Return the reason to drop each row, shape (rows,); "" for the rows to keep."""
-    reason = column_values(rows, "problem").astype("U24")
+    """Return the reason to drop each row, in `CODES`; int8, (rows,)."""
+    codes = column_codes(rows, "problem")
     headlines, articles = column_values(rows, "headline_key"), column_values(rows, "article_key")
-    pairs = np.unique(np.stack([articles, headlines], axis=1)[reason == ""], axis=0)  # (distinct pairs, 2)
+    pairs = np.unique(np.stack([articles, headlines], axis=1)[codes == 0], axis=0)  # (distinct pairs, 2)
     shared, count = np.unique(pairs[:, 0], return_counts=True)
-    reason[(reason == "") & np.isin(articles, shared[count >= MANY])] = "shared_article"
+    codes[(codes == 0) & np.isin(articles, shared[count >= MANY])] = CODES["shared_article"]
     for name, keys in (("repeated_headline", headlines), ("repeated_article", articles)):
-        remaining = np.flatnonzero(reason == "")
+        remaining = np.flatnonzero(codes == 0)
         first = np.unique(keys[remaining], return_index=True)[1]
-        reason[np.delete(remaining, first)] = name
-    return reason
+        codes[np.delete(remaining, first)] = CODES[name]
+    return codes
 
 
-def group_articles(rows: datasets.Dataset, reason: np.ndarray) -> np.ndarray:
+def column_codes(rows: datasets.Dataset, name: str) -> np.ndarray:
+    """Return a column of reasons in `CODES`, int8, (rows,)."""
+    found = pc.index_in(rows.data.column(name), pa.array(list(CODES)))
+    return np.array(found.to_numpy(), dtype=np.int8)
+
+
+def group_articles(rows: datasets.Dataset, codes: np.ndarray) -> np.ndarray:
     """Return for each row the first row of its group of near-duplicates, (rows,); dropped rows are in none."""
-    group, kept = np.arange(len(rows)), np.flatnonzero(reason == "")
+    group, kept = np.arange(len(rows)), np.flatnonzero(codes == 0)
     if len(kept):
         texts = rows.select_columns(["article"]).select(kept)
-        bands = column_values(map_rows(texts, band_batch, BAND_FEATURES, "", "comparing"), "bands")
+        compared = map_rows(texts, band_batch, BAND_FEATURES, "", "comparing")
+        bands = list_values(compared, "bands")[0].reshape(len(kept), BANDS)
         group[kept] = kept[group_rows(bands, lambda places: texts[places]["article"])]
     return group
 
@@ -157,7 +195,7 @@ def band_batch(batch: dict[str, list[str]], counter: Progress) -> dict[str, np.n
     return {"bands": band_keys(batch["article"])}
 
 
-def drop_shorter(rows: datasets.Dataset, reason: np.ndarray, group: np.ndarray) -> None:
+def drop_shorter(rows: datasets.Dataset, codes: np.ndarray, group: np.ndarray) -> None:
     """Keep the longest row of each group of near-duplicates, of equal ones the first."""
     first, count = np.unique(group, return_counts=True)
     members = np.flatnonzero(np.isin(group, first[count > 1]))
@@ -166,7 +204,7 @@ def drop_shorter(rows: datasets.Dataset, reason: np.ndarray, group: np.ndarray) 
     lengths = np.array(list(map(len, rows.select_columns(["article"])[members]["article"])))
     members = members[np.lexsort((members, -lengths))]
     longest = np.unique(group[members], return_index=True)[1]
-    reason[np.delete(members, longest)] = "near_duplicate"
+    codes[np.delete(members, longest)] = CODES["near_duplicate"]
 
 
 def group_keys(headline_keys: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -176,14 +214,14 @@ def group_keys(headline_keys: np.ndarray, group: np.ndarray) -> np.ndarray:
     return smallest[group]
 
 
-def drop_languages(rows: datasets.Dataset, reason: np.ndarray, language: str) -> None:
+def drop_languages(rows: datasets.Dataset, codes: np.ndarray, language: str) -> None:
     """Drop the rows that are not in a language, or, with `auto`, not in that of most."""
-    kept = np.flatnonzero(reason == "")
+    kept = np.flatnonzero(codes == 0)
     if language == "keep" or not len(kept):
         return
     found = np.array([detect_language(text) for text in rows.select_columns(["article"])[kept]["article"]])
     wanted = Counter(found.tolist()).most_common(1)[0][0] if language == "auto" else language
-    reason[kept[found != wanted]] = "other_language"
+    codes[kept[found != wanted]] = CODES["other_language"]
 
 
 def split_of(headline: str, val_fraction: float, test_fraction: float) -> str:
@@ -198,12 +236,12 @@ def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
     return "validation" if position < test_fraction + val_fraction else "train"
 
 
-def assign_splits(rows: Examined, val_fraction: float, test_fraction: float) -> dict[str, datasets.Dataset]:
+def assign_splits(rows: Judged, val_fraction: float, test_fraction: float) -> dict[str, datasets.Dataset]:
     """Split the kept rows by their keys.
 
     A corpus of a few rows may have none in the validation split. Then the training row that comes next is moved there.
     """
-    kept = np.flatnonzero(rows.reason == "")
+    kept = np.flatnonzero(rows.codes == 0)
     keys = rows.split_key[kept]
     split = np.array([split_of_key(int(key), val_fraction, test_fraction) for key in keys], dtype="U10")
     train = np.flatnonzero(split == "train")

@@ -153,7 +153,7 @@ def find_dropped(data: OnionDataModule, read: "Examined", count: int) -> dict[st
     dropped = {}
     for reason, rows in data.report.dropped.items():
         if rows:
-            found = np.flatnonzero(read.reason == reason)[:count].tolist()
+            found = np.flatnonzero(read.judged.dropped_for(reason))[:count].tolist()
             if reason == "too_long":
                 found = (found + find_too_long(data, read, count))[:count]
             raw = [read.raw[row] for row in found]
@@ -166,9 +166,9 @@ def find_too_long(data: OnionDataModule, read: "Examined", count: int) -> list[i
     """Return the first rows that were kept when they were cleaned, and dropped when they were tokenized."""
     kept = {headline for texts in data.texts.values() for headline in texts["headline"]}
     found: list[int] = []
-    for row in np.flatnonzero(read.reason == "").tolist():
+    for row in np.flatnonzero(read.judged.dropped_for("")).tolist():
         if len(found) == count:
             break
-        if read.clean[row]["headline"] not in kept:
+        if read.judged.clean[row]["headline"] not in kept:
             found.append(row)
     return found

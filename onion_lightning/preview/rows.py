@@ -134,9 +134,10 @@ def find_differences(read: "Examined", headline: str) -> Differences:
     from onion_lightning.data.cleaning.rows import CHANGES
     from onion_lightning.data.corpus import column_values
 
-    matches = (column_values(read.clean, "headline_key") == hash64(headline_key(headline))) & (read.reason == "")
+    keys = column_values(read.judged.clean, "headline_key")
+    matches = (keys == hash64(headline_key(headline))) & read.judged.dropped_for("")
     row = int(np.flatnonzero(matches)[0])
-    raw, clean = read.raw[row], read.clean[row]
+    raw, clean = read.raw[row], read.judged.clean[row]
     return Differences(
         headline=compare(raw["headline"], clean["headline"]),
         article=compare(raw["article"], clean["article"]),

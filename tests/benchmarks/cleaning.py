@@ -240,15 +240,13 @@ def judge(rows: list[Row]) -> dict[str, tuple[float, float]]:
             writer.writerows(row[:2] for row in rows)
         datasets.config.HF_DATASETS_CACHE = Path(folder)
         found = examine(str(file), (None, None), Cleaning(), Filters(language="auto"))
-        texts = list(zip(found.clean["headline"], found.clean["article"], strict=True))
-        changes = column_values(found.clean, "changes")
+        clean, kept = found.judged.clean, found.judged.dropped_for("")
+        texts = list(zip(clean["headline"], clean["article"], strict=True))
+        changes = column_values(clean, "changes")
     judged = {}
     for name in (*RULES, *REASONS):
         bit = list(CHANGES).index(name) if name in CHANGES else None
-        applied = [
-            found.reason[at] == name if bit is None else bool(changes[at] >> bit & 1) and found.reason[at] == ""
-            for at in range(len(rows))
-        ]
+        applied = (found.judged.dropped_for(name) if bit is None else kept & (changes >> bit & 1 == 1)).tolist()
         right = [
             yes and row.rule == name and row.clean in (None, text)
             for yes, row, text in zip(applied, rows, texts, strict=True)
@@ -265,8 +263,9 @@ def judge(rows: list[Row]) -> dict[str, tuple[float, float]]:
 def sample_changes() -> int:
     """Return the number of rows of the sample corpus that are changed or dropped."""
     found = examine("sample", (None, None), Cleaning(), Filters(language="auto"))
-    same = [a == b for name in ("headline", "article") for a, b in zip(found.raw[name], found.clean[name], strict=True)]
-    return same.count(False) + int((found.reason != "").sum())
+    raw, clean = found.raw, found.judged.clean
+    same = [a == b for name in ("headline", "article") for a, b in zip(raw[name], clean[name], strict=True)]
+    return same.count(False) + int((~found.judged.dropped_for("")).sum())
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """The data module's flags, and what it saves in a checkpoint."""
 
+import contextlib
 import json
 import os
 
@@ -132,3 +133,13 @@ def test_articles_are_written_for_predict_batch_size_headlines_at_a_time(make, f
     data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False)
     data.setup("predict")
     assert [len(batch["headlines"]) for batch in data.predict_dataloader()] == sizes
+
+
+def test_a_fraction_of_the_headlines_is_one_of_such_batches(make):
+    headlines = [f"Egg {i}" for i in range(8)]
+    trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, limit_predict_batches=0.25)
+    for size, enough in ((2, True), (4, False)):  # of 4 batches, and of 2
+        data = make(headlines=headlines, batch_size=1, predict_batch_size=size)
+        data.trainer = trainer
+        with contextlib.nullcontext() if enough else pytest.raises(OnionError, match="is less than one batch"):
+            data.setup("predict")

@@ -108,3 +108,8 @@ def test_held_out_batches_are_the_same_on_any_number_of_ranks(count, world):
     together = sorted((batch.number, batch.rows) for rank in ranks for batch in rank)
     assert [rows for _, rows in together if rows] == alone
     assert sorted(chain(*alone)) == list(range(len(lengths)))
+
+
+def test_the_rows_of_a_held_out_batch_are_of_similar_length():
+    shortest = [sorted(LENGTHS)[at : at + 4] for at in range(0, len(LENGTHS), 4)]
+    assert [[LENGTHS[row] for row in batch.rows] for batch in HeldOutSampler(LENGTHS, 4, 1, 0)] == shortest

@@ -28,8 +28,15 @@ SHAPE = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
 FAMILIES = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    # its rotary embedding changes for all rows if a position reaches the context length
+    "llama with a context of 24": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        {"max_position_embeddings": 24, "rope_parameters": DYNAMIC},
+    ),
     "mistral with a window": (MistralForCausalLM, MistralConfig, {"sliding_window": 8}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
     "gemma3 with a window in some layers": (Gemma3ForCausalLM, Gemma3TextConfig, {"sliding_window": 8, "head_dim": 16}),

@@ -53,6 +53,12 @@ def test_the_smallest_and_the_largest_random_number_draw_a_token_that_has_a_prob
     assert 10 <= int(draw(scores, 1.0, top_p)) < 13
 
 
+def test_a_nucleus_of_more_than_1024_tokens_is_drawn_from_as_a_whole():
+    torch.manual_seed(0)
+    drawn = {int(draw(torch.zeros(1, 5000), 1.0, 0.99)) for _ in range(40)}
+    assert sum(token >= sampling.CANDIDATES for token in drawn) > 20  # of 40, about 32 are beyond the first 1024
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_not_finite_stop_generation_instead_of_writing_anything(tiny_base, value, temperature):
@@ -60,6 +66,12 @@ def test_logits_that_are_not_finite_stop_generation_instead_of_writing_anything(
     made.language_model.lm_head.register_forward_hook(lambda layer, inputs, logits: torch.full_like(logits, value))
     with pytest.raises(NonFiniteError, match="the model's logits are not finite"):
         made.write(["Egg Wins"], seed=0)
+
+
+def test_one_row_that_is_not_finite_is_enough_to_stop():
+    scores = torch.tensor([[0.0, 1.0], [0.0, torch.nan]])
+    with pytest.raises(NonFiniteError):
+        sampling.FiniteLogits()(torch.zeros(2, 1), scores)
 
 
 def test_a_token_that_is_excluded_does_not_count_as_not_finite():

@@ -44,7 +44,7 @@ def may_be_mojibake(text: str) -> bool:
 
 def repair_encoding(text: str) -> str:
     """Decode each line again where ftfy is certain. A text may be broken in a few lines only (a quoted post, say)."""
-    return "\n".join(map(ftfy.fix_encoding, text.split("\n")))
+    return "\n".join(ftfy.fix_encoding(line) if may_be_mojibake(line) else line for line in text.split("\n"))
 
 
 def unescape(text: str) -> str:

@@ -5,7 +5,7 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onion_lightning.data.cleaning.rows import CHANGES, clean_row
@@ -121,7 +121,13 @@ def assert_skipped_passes_change_nothing(text):
         assert may_change(text) or all(change(text) == text for _, change in passes)
 
 
+def test_a_next_line_character_is_a_line_end_whether_or_not_another_line_is_misread():
+    assert clean_text("An egg\x85wins.")[0] == "An egg\nwins."
+    assert clean_text("It\u00e2\u0080\u0099s\nAn egg\x85wins.")[0] == "It’s\nAn egg\nwins."
+
+
 @given(TEXTS)
+@example("\x85")
 def test_a_pass_is_skipped_only_if_it_would_change_nothing(text):
     assert_skipped_passes_change_nothing(text)
 
