@@ -46,6 +46,7 @@ def clean_rows(rows: datasets.Dataset, how: Cleaning) -> datasets.Dataset:
         article.
     """
     first = map_rows(rows, partial(clean_batch, how=how), FIRST, repr(how), "cleaning")
+    del rows  # both tables are memory-mapped files, and count as memory while they are in use
     repeated = find_repeats(first)
     key = repr((how, sorted(repeated.lines), sorted(repeated.names)))
     return map_rows(first, partial(finish_batch, repeated=repeated, how=how), CLEAN, key, "removing boilerplate")
