@@ -234,3 +234,14 @@ def test_an_error_in_the_middle_of_a_window_leaves_the_last_completed_step(flags
     resumed, whole = (adapters(tmp_path / name / "last.ckpt") for name in ("run", "whole"))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     assert len(curve(tmp_path / "run")) == 10
+
+
+@pytest.mark.parametrize("flags_again", [(), ("--model.learning_rate", "0.02")])
+def test_the_config_that_a_run_saved_repeats_it(run, tmp_path, flags_again):
+    run("fit", "--trainer.max_steps", "2")
+    first, config = adapters(tmp_path / "run" / "last.ckpt"), str(tmp_path / "run" / "config.yaml")
+    other = str(tmp_path / "again")
+    assert main(["fit", "--config", config, "--checkpoint.dirpath", other, *flags_again]) == 0
+    again = adapters(tmp_path / "again" / "last.ckpt")
+    assert all(torch.equal(value, again[name]) for name, value in first.items()) == (not flags_again)
+    assert main(["validate", "--config", config, "--ckpt_path", str(tmp_path / "again" / "last.ckpt")]) == 0

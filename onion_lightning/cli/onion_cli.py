@@ -81,6 +81,7 @@ class OnionCLI(LightningCLI):
                 OnionModule,
                 OnionDataModule,
                 trainer_class=OnionTrainer,
+                trainer_defaults={"use_distributed_sampler": False},  # the data module assigns rows to ranks
                 args=args,
                 seed_everything_default=42,
                 auto_configure_optimizers=False,
@@ -203,7 +204,6 @@ class OnionCLI(LightningCLI):
         config: dict[str, Any] = {
             "logger": loggers,
             "plugins": [*plugins, AtomicCheckpointIO(report)],
-            "use_distributed_sampler": False,  # the data module assigns rows to ranks
             "accelerator": choose_accelerator(self.options.trainer.accelerator),
             "precision": self.precision(plugins),
             # Off by default: its table does not account for 8-bit weights.
