@@ -101,29 +101,25 @@ def replacing(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     Raises:
         OnionError: the folder cannot be written to.
     """
-    part = folder / f".{os.getpid()}.part"  # inside the folder, which may be a file system of its own
+    # inside the folder, which may be a file system of its own
+    part, earlier = folder / f".{os.getpid()}.part", folder / f".{os.getpid()}.earlier"
     existed = folder.exists()
     try:
         with writing("--output", folder, "give another folder"):
             part.mkdir(parents=True)
             yield part
+            earlier.mkdir()
             for name in names:
-                remove(folder / name)
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / name).rename(earlier / name)
             for written in part.iterdir():
-                written.replace(folder / written.name)
+                written.rename(folder / written.name)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for temporary in (part, earlier):
+            shutil.rmtree(temporary, ignore_errors=True)
         if not existed:
             with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder with its content, if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def as_bytes(content: str | bytes) -> bytes:

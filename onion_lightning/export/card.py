@@ -49,7 +49,8 @@ def render_card(source: Source, merged: bool, has_chat_template: bool, folder: s
         lstrip_blocks=True,
         autoescape=False,
     )
-    run, license_id = source.checkpoint.parent, find_license(source.base_model)
+    run = source.checkpoint.parent if source.checkpoint.is_file() else None  # a folder of adapters has no run
+    license_id = find_license(source.base_model)
     return (
         environment.get_template("card.md.jinja").render(
             source=source,
@@ -59,7 +60,7 @@ def render_card(source: Source, merged: bool, has_chat_template: bool, folder: s
             demo_wheel=WHEEL if source.base_model == "demo" else None,
             demo_origin=DEMO_ORIGIN,
             settings=settings_table(source),
-            data=describe_data(run),
+            data=None if run is None else describe_data(run),
             figures=find_figures(source.checkpoint),
             license=license_id,
             license_note=license_note(license_id),
