@@ -93,13 +93,18 @@ def test_a_result_with_folders_replaces_an_earlier_one_as_a_whole(tmp_path):
     ]
 
 
+def write_half(folder, error):
+    with replacing(folder, NAMES) as part:
+        (part / "metrics.json").write_text("half")
+        raise error
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_result_that_is_not_completed_leaves_the_earlier_one(tmp_path, error):
     (tmp_path / "metrics.json").write_text("earlier")
     for folder in (tmp_path, tmp_path / "new"):
-        with pytest.raises((OnionError, KeyboardInterrupt)), replacing(folder, NAMES) as part:
-            (part / "metrics.json").write_text("half")
-            raise error
+        with pytest.raises((OnionError, KeyboardInterrupt)):
+            write_half(folder, error)
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
     assert (tmp_path / "metrics.json").read_text() == "earlier"
 

@@ -38,21 +38,20 @@ def merge_weights(source: Source, folder: Path) -> None:
     write_config(source, files, folder)
     shards = files.shards()
     check_space(shards, folder)
-    layers, weight_map, total = merged_layers(source), {}, 0
-    left = set(layers.values())
+    sizes = {}
     for number, (name, file) in enumerate(shards.items(), 1):
         log_line(f"merging {name}, {number} of {len(shards)}")
-        tensors, used = merge_shard(source, file, layers)
-        save_weights(tensors, folder / name)
-        left -= used
-        weight_map |= dict.fromkeys(tensors, name)
-        total += sum(tensor.nbytes for tensor in tensors.values())
-    if left:
+        sizes[name] = merge_file(source, file, folder / name)
+    written = {weight for found in sizes.values() for weight in found}
+    layers = merged_layers(source)
+    if left := source.layers - {layers[weight] for weight in written & layers.keys()}:
         raise OnionError(
             f"--merge true: the files of {source.base_model} have no weight for the adapted layer {min(left)}; load base and"
             " adapters with peft, and merge them with merge_and_unload()."
         )
     if files.find(INDEX):
+        weight_map = {weight: name for name, found in sizes.items() for weight in found}
+        total = sum(sum(found.values()) for found in sizes.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
@@ -90,26 +89,27 @@ def merged_layers(source: Source) -> dict[str, str]:
     return short | {f"{layer}.weight": layer for layer in source.layers}
 
 
-def merge_shard(source: Source, file: Path, layers: dict[str, str]) -> tuple[dict[str, torch.Tensor], set[str]]:
-    """Return the merged weights of one file, and the adapted layers among them."""
-    tensors, used, shape = {}, set(), source.skeleton
-    untied = {
-        f"{shape.embeddings}.weight": [f"{shape.embeddings}.weight", f"{shape.head}.weight"],
-        f"{shape.head}.weight": [],
-    }
+def merge_file(source: Source, file: Path, target: Path) -> dict[str, int]:
+    """Merge the weights of one file, write them, and return their sizes in bytes by name."""
+    layers, tensors = merged_layers(source), {}
     try:
         with safe_open(file, "pt") as weights:
             for name in weights.keys():  # noqa: SIM118 - it is not a mapping
-                for target in untied.get(name, [name]) if unties(source) else [name]:
-                    layer = layers.get(target)
-                    weight = weights.get_tensor(name)
-                    tensors[target] = weight if layer is None else merge(source, layer, weight)
-                    used |= set() if layer is None else {layer}
+                for written in written_names(source, name):
+                    weight, layer = weights.get_tensor(name), layers.get(written)
+                    tensors[written] = weight if layer is None else merge(source, layer, weight)
     except SafetensorError as error:
         raise OnionError(
             f"--model.base_model {source.base_model}: {file.name} is damaged ({error}); download it again."
         ) from error
-    return tensors, used
+    save_weights(tensors, target)
+    return {name: tensor.nbytes for name, tensor in tensors.items()}
+
+
+def written_names(source: Source, name: str) -> list[str]:
+    """Return the names under which a weight is written: two for tied embeddings that are adapted apart."""
+    embeddings, head = f"{source.skeleton.embeddings}.weight", f"{source.skeleton.head}.weight"
+    return {embeddings: [embeddings, head], head: []}.get(name, [name]) if unties(source) else [name]
 
 
 def merge(source: Source, layer: str, weight: torch.Tensor) -> torch.Tensor:
@@ -123,9 +123,8 @@ def merge(source: Source, layer: str, weight: torch.Tensor) -> torch.Tensor:
             f"--merge true: {layer} of {source.base_model} has weights of type {weight.dtype}, and adapters are merged"
             " into 16-bit weights alone; give the unquantized model to --model.base_model."
         )
-    merged = torch.add(
-        weight.float(), delta(source, layer), alpha=source.skeleton.lora.lora_alpha / source.skeleton.lora.r
-    )
+    merged = weight.to(torch.float32, copy=True)
+    merged.add_(delta(source, layer), alpha=source.skeleton.lora.lora_alpha / source.skeleton.lora.r)
     merged = merged.to(weight.dtype)
     if not merged.isfinite().all():
         raise OnionError(

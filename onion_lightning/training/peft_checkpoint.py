@@ -28,7 +28,6 @@ def checkpoint_from_folder(folder: Path) -> dict[str, Any]:
         "pytorch-lightning_version": pl.__version__,
         "epoch": 0,
         "global_step": 0,
-        "loops": {},
         "state_dict": {name_in_checkpoint(name): weight for name, weight in found.weights.items()},
         CHECKPOINT_KEY: {
             "flags": flags,

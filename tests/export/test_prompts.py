@@ -53,9 +53,7 @@ def test_a_tokenizer_that_encodes_a_chat_in_another_way_gets_no_chat_template(ti
     assert find_chat_template(tokenizer) is None
 
 
-@pytest.mark.parametrize(
-    "messages", [[], [{"role": "system", "content": "Egg"}], [{"role": "user", "content": "a"}] * 2]
-)
+@pytest.mark.parametrize("messages", [[{"role": "system", "content": "Egg"}], [{"role": "user", "content": "a"}] * 2])
 def test_a_chat_that_is_not_one_headline_is_an_error(tiny_base, messages):
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     with pytest.raises(Exception, match="one message of the role user"):
