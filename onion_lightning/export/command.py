@@ -52,7 +52,7 @@ def run_export(
         session: provides the loggers; W&B gets the adapters as an artifact.
         model: base model, adapters, and the decoding flags, which are the run's by default.
         datamodule: not used.
-        ckpt_path: checkpoint to export (required): a file, last, best, or a folder of LoRA adapters.
+        ckpt_path: checkpoint to export (required): a file, last, best, or a folder of adapters.
         output: folder for the adapters, tokenizer, prompt template, model card and Modelfile.
         merge: write the base model with the adapters merged into its 16-bit weights, to the folder merged/ in it.
         push: repository on the Hugging Face Hub (USER/NAME) to upload the folder to; lists the files if there is no token.
