@@ -38,7 +38,7 @@ def merge_weights(source: Source, folder: Path) -> None:
     write_config(source, files, folder)
     shards = files.shards()
     check_space(shards, folder)
-    sizes = {}
+    sizes: dict[str, dict[str, int]] = {}
     for number, (name, file) in enumerate(shards.items(), 1):
         log_line(f"merging {name}, {number} of {len(shards)}")
         sizes[name] = merge_file(source, file, folder / name)
@@ -91,7 +91,8 @@ def merged_layers(source: Source) -> dict[str, str]:
 
 def merge_file(source: Source, file: Path, target: Path) -> dict[str, int]:
     """Merge the weights of one file, write them, and return their sizes in bytes by name."""
-    layers, tensors = merged_layers(source), {}
+    layers = merged_layers(source)
+    tensors: dict[str, torch.Tensor] = {}
     try:
         with safe_open(file, "pt") as weights:
             for name in weights.keys():  # noqa: SIM118 - it is not a mapping
