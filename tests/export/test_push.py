@@ -74,9 +74,8 @@ def test_with_a_token_the_export_is_committed_to_a_private_repository_and_other_
     assert "is a directory of this machine" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", ["/api/repos/create", "/api/models/eggs/articles/commit/main"])
-def test_a_hub_that_refuses_is_one_sentence_and_the_folder_stays(refused, checkpoint, tmp_path, hub, path):
-    hub[1][path] = 401
+def test_a_hub_that_refuses_is_one_sentence_and_the_folder_stays(refused, checkpoint, tmp_path, hub):
+    hub[1]["/api/models/eggs/articles/commit/main"] = 401
     words = ("--ckpt_path", str(checkpoint), "--output", str(tmp_path / "out"), "--push", "eggs/articles")
     sentence = refused("export", *words)
     assert "--push eggs/articles: could not be uploaded" in sentence

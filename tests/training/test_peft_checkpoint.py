@@ -9,6 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from onion_lightning.cli.main import main
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import read_checkpoint
 from onion_lightning.training.session import Session
@@ -88,14 +89,15 @@ def test_a_folder_without_adapters_is_refused(refused, tmp_path):
     assert f"--ckpt_path {tmp_path / 'empty'}: is a folder without adapter_config.json" in sentence
 
 
-def test_fit_starts_from_the_folder_and_resumes_exactly(run, foreign, tmp_path):
+def test_fit_starts_from_the_folder_and_resumes_exactly(run, flags, foreign, tmp_path):
     given = ("--model.adapter", str(foreign), "--samples.count", "0")
     run("fit", *given, "--trainer.max_steps", "4")
     once = adapters(tmp_path / "run" / "last.ckpt")
     saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["onion_lightning"]["flags"]
     assert (saved["model.lora_rank"], saved["model.lora_alpha"]) == (4, 20)
     assert saved["model.target_modules"] == ["o_proj", "q_proj"]
-    run("fit", *given, "--trainer.max_steps", "2")
+    stop = ("--trainer.callbacks+=tests.stopper.StopAt", "--trainer.callbacks.step=2")
+    assert main(flags("fit", *given, "--trainer.max_steps", "4", *stop)) == 130
     first = adapters(tmp_path / "run" / "last.ckpt")
     foreign.rename(tmp_path / "gone")
     run("fit", *given, "--trainer.max_steps", "4", "--ckpt_path", "last")
@@ -156,8 +158,9 @@ def test_a_folder_that_is_not_there_is_refused_before_weights_load(refused, tmp_
 def test_other_commands_refuse_the_flag_and_ignore_it_in_the_config_of_a_run(run, refused, foreign, tmp_path):
     assert f"give --ckpt_path {foreign}" in refused("predict", "--model.adapter", str(foreign), *HEADLINE)
     run("fit", "--model.adapter", str(foreign), "--trainer.max_steps", "1")
-    config = tmp_path / "run" / "config.yaml"
-    assert f"adapter: {foreign}" in config.read_text()
+    assert f"adapter: {foreign}" in (tmp_path / "run" / "config.yaml").read_text()
+    config = tmp_path / "adapter.yaml"
+    config.write_text(f"model: {{adapter: {foreign}}}\n")
     foreign.rename(tmp_path / "gone")
     run("predict", "--config", str(config), "--ckpt_path", "last", *HEADLINE)
 
