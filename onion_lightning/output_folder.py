@@ -3,13 +3,13 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.surrogates import replace_surrogates
 
-__all__ = ["check_folder", "write_folder", "writing", "writing_run"]
+__all__ = ["check_folder", "replacing", "write_folder", "writing", "writing_run"]
 
 
 @contextlib.contextmanager
@@ -38,13 +38,14 @@ def writing_run(path: Path) -> contextlib.AbstractContextManager[None]:
     return writing("--checkpoint.dirpath", path.parent, remedy, path.name)
 
 
-def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
+def check_folder(output: str, names: Iterable[str], overwrite: bool, folders: Collection[str] = ()) -> Path:
     """Check that files can be written to a folder. Called before the work starts; does not create the folder.
 
     Args:
         output: the value of `--output`.
         names: names of the files to write.
         overwrite: whether to replace files of an earlier run.
+        folders: names of folders to write there.
 
     Raises:
         OnionError: the folder contains an earlier result, or cannot be created or written to.
@@ -53,7 +54,7 @@ def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
         folder = Path(output).expanduser()
         if folder.exists() and not folder.is_dir():
             raise OnionError(f"--output {output}: is a file; give a folder.")
-        found = [name for name in names if (folder / name).exists()]
+        found = [name for name in (*names, *folders) if (folder / name).exists()]
         nearest = next(place for place in (folder, *folder.resolve().parents) if place.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise OnionError(f"--output {output}: {nearest} is not writable; give another folder.")
@@ -63,8 +64,9 @@ def check_folder(output: str, names: Iterable[str], overwrite: bool) -> Path:
         raise OnionError(
             f"--output {output}: contains an earlier {found[0]}; give another folder, or set --overwrite true."
         )
-    if folders := [name for name in found if (folder / name).is_dir()]:
-        raise OnionError(f"--output {output}: its {folders[0]} is a folder; give another folder.")
+    if wrong := [name for name in found if (folder / name).is_dir() != (name in folders)]:
+        kind = "file" if wrong[0] in folders else "folder"
+        raise OnionError(f"--output {output}: its {wrong[0]} is a {kind}; give another folder.")
     return folder
 
 
@@ -84,6 +86,40 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
                 (part / name).replace(folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replacing(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Yield a temporary folder. When the block ends, its content replaces the result of an earlier run.
+
+    If the block fails or the program is interrupted, the earlier result is unchanged.
+
+    Args:
+        folder: the output folder; created if it does not exist.
+        names: names of the files and folders of a result. Those that the block does not write are removed.
+
+    Raises:
+        OnionError: the folder cannot be written to.
+    """
+    # inside the folder, which may be a file system of its own
+    part, earlier = folder / f".{os.getpid()}.part", folder / f".{os.getpid()}.earlier"
+    existed = folder.exists()
+    try:
+        with writing("--output", folder, "give another folder"):
+            part.mkdir(parents=True)
+            yield part
+            earlier.mkdir()
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / name).rename(earlier / name)
+            for written in part.iterdir():
+                written.rename(folder / written.name)
+    finally:
+        for temporary in (part, earlier):
+            shutil.rmtree(temporary, ignore_errors=True)
+        if not existed:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def as_bytes(content: str | bytes) -> bytes:

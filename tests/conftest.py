@@ -128,10 +128,10 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
         line += ["--data.path", str(corpus_file), "--data.val_fraction", "0.2", "--data.test_fraction", "0.15"]
         line += ["--data.batch_size", "4", "--data.global_batch_size", "8", "--data.max_length", "200"]
         line += ["--samples.max_new_tokens", "5", "--model.max_new_tokens", "12", "--model.learning_rate", "0.01"]
-        if command != "preview":  # it loads no weights
+        if command not in ("export", "preview"):  # they load no model
             line += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]  # on every CPU
         line += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-        if command not in ("attend", "preview", "serve"):  # they run without a Trainer
+        if command not in ("attend", "export", "preview", "serve"):  # they run without a Trainer
             line += ["--trainer.devices", "1", "--trainer.max_epochs", "2", "--trainer.num_sanity_val_steps", "0"]
             line += ["--trainer.log_every_n_steps", "1"]
         if command == "predict":

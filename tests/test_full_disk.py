@@ -108,14 +108,14 @@ def test_articles(run, refused, disk, tmp_path, monkeypatch, method):
     assert records(folder / "articles.jsonl") == records(tmp_path / "whole.jsonl")
 
 
-def test_the_results_of_evaluate_and_attend(run, refused, disk, tmp_path):
+def test_the_results_of_evaluate_attend_and_export(run, refused, disk, tmp_path):
     run("fit", *FEW, "--trainer.max_steps", "2")
     folder = disk(tmp_path / "out", "8k")
     fill(folder)
     few = ("--n", "2", "--shots", "0", "--model.max_new_tokens", "4")
     text = ("--text", "The University of California said that San Francisco is full of eggs.")
     phrases = ("--query", "San Francisco", "--key", "University of California")
-    for words in (("evaluate", *few), ("attend", *text, *phrases)):
+    for words in (("evaluate", *few), ("attend", *text, *phrases), ("export",)):
         sentence = refused(*words, "--ckpt_path", "last", "--output", str(folder / "results"))
         assert f"--output {folder / 'results'}: cannot be written (No space left on device)" in sentence
         assert not (folder / "results").exists() or not list((folder / "results").iterdir())

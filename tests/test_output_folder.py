@@ -3,7 +3,7 @@
 import pytest
 
 from onion_lightning.errors import OnionError
-from onion_lightning.output_folder import check_folder, write_folder
+from onion_lightning.output_folder import check_folder, replacing, write_folder
 
 NAMES = ["report.html", "metrics.json"]
 
@@ -76,3 +76,40 @@ def test_a_failed_write_leaves_an_earlier_result_and_nothing_else(tmp_path):
 def test_a_lone_surrogate_is_replaced_and_the_file_is_utf_8(tmp_path):
     write_folder(tmp_path, {"a.txt": "caf\xe9 \ud800!"})
     assert (tmp_path / "a.txt").read_bytes() == "caf\xe9 \ufffd!".encode()
+
+
+def test_a_result_with_folders_replaces_an_earlier_one_as_a_whole(tmp_path):
+    (tmp_path / "merged").mkdir()
+    for name in ("merged/old", "metrics.json", "notes.txt"):
+        (tmp_path / name).write_text("earlier")
+    with replacing(tmp_path, [*NAMES, "merged"]) as part:
+        (part / "merged").mkdir()
+        (part / "merged" / "new").write_text("later")
+        assert (tmp_path / "merged" / "old").read_text() == "earlier"
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")) == [
+        "merged",
+        "merged/new",
+        "notes.txt",
+    ]
+
+
+def write_half(folder, error):
+    with replacing(folder, NAMES) as part:
+        (part / "metrics.json").write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_result_that_is_not_completed_leaves_the_earlier_one(tmp_path, error):
+    (tmp_path / "metrics.json").write_text("earlier")
+    for folder in (tmp_path, tmp_path / "new"):
+        with pytest.raises((OnionError, KeyboardInterrupt)):
+            write_half(folder, error)
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+    assert (tmp_path / "metrics.json").read_text() == "earlier"
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "merged").write_text("mine")
+    with pytest.raises(OnionError, match="its merged is a file"):
+        check_folder(str(tmp_path), NAMES, True, folders=["merged"])

@@ -51,7 +51,7 @@ def run_attend(
         text: text that contains both phrases; give exactly one of --text, --text_file and --headline.
         text_file: UTF-8 file to read the text from, instead of --text.
         headline: write an article for this headline first, instead of --text; the text is the prompt and the article.
-        ckpt_path: checkpoint with the adapters: a file, last or best. By default, only the base model is measured.
+        ckpt_path: checkpoint with the adapters: a file, last, best, or a folder of adapters. By default, the base model.
         output: folder for attention.html, attention.json and attention.png.
         overwrite: replace existing results in the output folder.
     """

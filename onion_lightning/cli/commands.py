@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
+from onion_lightning.export.command import run_export
 from onion_lightning.preview.command import run_preview
 from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
@@ -24,6 +25,7 @@ class SessionCommands:
     """Commands that run on a `Session` instead. No Trainer is built, so any config works on any machine."""
 
     attend = run_attend
+    export = run_export
     preview = run_preview
     serve = run_serve
 
@@ -44,4 +46,4 @@ def names(commands: type) -> tuple[str, ...]:
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
 UNLOGGED = ("validate", "test", "predict", "preview", "serve")  # the commands without a logger
-WEIGHTLESS = ("preview",)  # the commands that load no weights: they have neither a device nor a precision
+WEIGHTLESS = ("export", "preview")  # the commands that load no model: they have neither a device nor a precision

@@ -18,7 +18,7 @@ from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parsing.arguments import given_keys, predict_command
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
 from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
-from onion_lightning.cli.parsing.precedence import apply_checkpoint
+from onion_lightning.cli.parsing.precedence import apply_adapter, apply_checkpoint
 from onion_lightning.cli.parsing.trainer_checks import check_trainer, check_without_trainer
 from onion_lightning.cli.parsing.wording import explain_building, explain_parsing, explain_run
 from onion_lightning.cli.signals import GracefulStop, StopSignals
@@ -134,6 +134,7 @@ class OnionCLI(LightningCLI):
             check_without_trainer(command, vars(self.options.trainer), self.typed)
         check_decoding(command, self.options.model, self.typed)
         self.wandb_id = apply_checkpoint(command, self.options, self.typed, configured, self.folder)
+        apply_adapter(command, self.options, self.typed, configured)
 
     def all_flags(self) -> dict[str, list[str]]:
         """Return the names of the flags of each command, without dashes."""

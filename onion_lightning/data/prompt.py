@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Example", "Overflow", "encode_examples", "encode_prompt", "encode_texts", "format_prompt"]
+__all__ = ["TEMPLATE", "Example", "Overflow", "encode_examples", "encode_prompt", "encode_texts", "format_prompt"]
 
 Overflow = Literal["cut", "drop"]
 

@@ -39,7 +39,7 @@ def run_evaluate(
         trainer: runs the evaluation.
         model: base model and decoding flags; the adapters are loaded from the checkpoint.
         datamodule: provides the test headlines and, from the training split, the few-shot examples.
-        ckpt_path: checkpoint of the fine-tuned model (required): a file, last or best.
+        ckpt_path: checkpoint of the fine-tuned model (required): a file, last, best, or a folder of adapters.
         shots: number of training examples in the few-shot prompt.
         n: number of test headlines; by default 32, or all of them if there are fewer.
         batch_size: number of headlines per batch on each device.

@@ -3,12 +3,14 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError, check_range
+from onion_lightning.pretrained.adapter_folder import name_in_checkpoint, read_adapter_folder
 
 if TYPE_CHECKING:  # peft takes two seconds to import, and `--help` imports this module
     from peft import PeftModel
@@ -21,6 +23,7 @@ __all__ = [
     "check_adapter_flags",
     "check_adapters",
     "insert_adapters",
+    "load_adapters",
     "merged_adapters",
     "reduce_to_adapters",
     "scaled_adapters",
@@ -89,6 +92,33 @@ def insert_adapters(
             assert "lora_" in parameter_name
             assert parameter.dtype == torch.float32  # "Attempting to unscale FP16 gradients" otherwise (peft#341)
     return cast("PeftModel", model)
+
+
+def load_adapters(module: Any, folder: str) -> None:
+    """Replace the weights of a module's adapters by those in a folder.
+
+    Args:
+        module: an `OnionModule` with its adapters inserted.
+        folder: that `export` or peft's `save_pretrained` wrote.
+
+    Raises:
+        OnionError: the folder cannot be read, or its adapters differ in name or shape.
+    """
+    found = read_adapter_folder(Path(folder), "--model.adapter").weights
+    weights = {name_in_checkpoint(name): weight for name, weight in found.items()}
+    expected = {name: p.shape for name, p in module.named_parameters() if p.requires_grad}
+    wrong = sorted(name for name in weights.keys() | expected.keys() if shape_of(weights, name) != expected.get(name))
+    if wrong:
+        raise OnionError(
+            f"--model.adapter {folder}: its adapters do not match --model.base_model {module.base_model} with"
+            f" --model.target_modules {module.target_modules}: {len(wrong)} weights are missing, left over or of another"
+            f" shape, such as {wrong[0]}; give the base model that they were trained on."
+        )
+    module.load_state_dict(weights)
+
+
+def shape_of(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
+    return weights[name].shape if name in weights else None
 
 
 def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[str] | str | None:

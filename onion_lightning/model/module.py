@@ -19,6 +19,7 @@ from onion_lightning.model.adapters import (
     check_adapter_flags,
     check_adapters,
     insert_adapters,
+    load_adapters,
     reduce_to_adapters,
     trainable_names,
 )
@@ -63,6 +64,8 @@ class OnionModule(pl.LightningModule):
         lora_dropout: dropout probability on the input of the adapters, in training only.
         target_modules: names of the layers to adapt; auto for the attention's query and value projections, all-linear for all
             linear layers except the output layer.
+        adapter: folder of LoRA adapters (of export, or of peft, TRL or Axolotl) that fit starts from; the base model, rank,
+            alpha and layers are theirs. With --ckpt_path, the adapters of the checkpoint are used instead.
         learning_rate: peak learning rate, at the end of warmup.
         weight_decay: weight decay of AdamW on the adapters.
         warmup_ratio: fraction of the training steps for linear warmup; cosine decay follows.
@@ -84,6 +87,7 @@ class OnionModule(pl.LightningModule):
         lora_alpha: int = 16,
         lora_dropout: float = 0.05,
         target_modules: list[str] | str = ["q_proj", "v_proj"],  # noqa: B006 - appears as the default in --help, never modified
+        adapter: str | None = None,
         learning_rate: float = 3e-4,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
@@ -103,6 +107,7 @@ class OnionModule(pl.LightningModule):
         self.lora_alpha = lora_alpha
         self.lora_dropout = lora_dropout
         self.target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
+        self.adapter = adapter
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
@@ -162,6 +167,8 @@ class OnionModule(pl.LightningModule):
             base.enable_input_require_grads()  # the base is frozen: otherwise no gradient would reach the adapters
             base.activation_checkpointing_enable({"use_reentrant": False})
         pack_rows(base)
+        if self.adapter is not None:
+            load_adapters(self, self.adapter)
         self.train()
 
     def cpu(self) -> "OnionModule":

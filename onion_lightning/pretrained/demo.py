@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from onion_lightning.errors import OnionError, reason
 
-__all__ = ["cache_dir", "demo_directory"]
+__all__ = ["WHEEL", "cache_dir", "demo_directory"]
 
 log = logging.getLogger(__name__)
 

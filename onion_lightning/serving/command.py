@@ -39,7 +39,7 @@ def run_serve(
         session: provides the device and loads the checkpoint.
         model: base model and adapters; its decoding flags are the page's defaults.
         datamodule: its corpus provides few-shot examples, and is searched for copies. Optional: the page works without it.
-        ckpt_path: checkpoint of the fine-tuned model (required): a file, last or best.
+        ckpt_path: checkpoint of the fine-tuned model (required): a file, last, best, or a folder of adapters.
         host: address to listen on; 0.0.0.0 lets other machines in, who can then write and vote.
         port: port to listen on.
         max_queue: number of requests that may wait for their turn.

@@ -15,6 +15,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, is_adapter_folder
+from onion_lightning.training.peft_checkpoint import checkpoint_from_folder
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -75,11 +77,18 @@ def flush_folder(folder: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this project without executing anything in it.
+    """Read a checkpoint of this project, or a folder of adapters, without executing anything in it.
 
     Raises:
         OnionError: the file is missing, truncated, contains pickled code, or is another program's.
     """
+    if is_adapter_folder(path):
+        return checkpoint_from_folder(path)
+    if path.is_dir():
+        raise OnionError(
+            f"--ckpt_path {path}: is a folder without {ADAPTER_CONFIG}; give a checkpoint, or a folder that export or peft"
+            f" wrote{other_checkpoint(path / ADAPTER_CONFIG)}."
+        )
     if not path.is_file():
         best = ", which only a run with validation writes" if path.name == "best.ckpt" else ""
         raise OnionError(f"--ckpt_path {path}: no such file{best}{other_checkpoint(path)}.")

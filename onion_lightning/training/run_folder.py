@@ -1,16 +1,20 @@
-"""Creates the run's folder, and moves an earlier run's files aside."""
+"""Creates the run's folder, moves an earlier run's files aside, and reads what a run left there."""
 
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import yaml
 
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.messages import tell
+from onion_lightning.pretrained.adapter_folder import is_adapter_folder, read_settings
 
-__all__ = ["RunFolder", "move_aside"]
+__all__ = ["RunFolder", "decoding_of_run", "move_aside", "read_run_config"]
 
+DECODING = ("max_new_tokens", "temperature", "top_p", "repetition_penalty")
 RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "samples.txt", "corpus_report.json", "config.yaml")
 
 
@@ -60,3 +64,28 @@ def move_aside(folder: Path) -> Path | None:
     for file in files:
         file.rename(target / file.name)
     return target
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """Return the content of `config.yaml` in a run's folder; empty if there is none.
+
+    Raises:
+        OnionError: the file is damaged.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise OnionError(f"{file}: cannot be read ({reason(error).splitlines()[0]}); correct or remove it.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def decoding_of_run(checkpoint: Path) -> dict[str, Any]:
+    """Return the decoding flags of the run that wrote a checkpoint, or those that a folder was exported with."""
+    if is_adapter_folder(checkpoint):
+        found = read_settings(checkpoint).get("decoding", {})
+    else:
+        found = read_run_config(checkpoint.parent).get("model") or {}
+    return {f"model.{name}": found[name] for name in DECODING if name in found}

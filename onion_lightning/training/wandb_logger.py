@@ -5,7 +5,8 @@ import netrc
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
@@ -79,6 +80,20 @@ class CarefulWandbLogger(WandbLogger):
     def log_media(self, media: dict[str, Any]) -> None:
         """Log HTML pages and images."""
         self.attempt(lambda: self.experiment.log(media))
+
+    @rank_zero_only
+    def log_files(self, name: str, folder: Path, files: Iterable[str]) -> None:
+        """Log those of the files that exist in a folder as one artifact of the type `model`."""
+        self.attempt(self.upload_files, name, folder, files)
+
+    def upload_files(self, name: str, folder: Path, files: Iterable[str]) -> None:
+        import wandb  # late, as below
+
+        artifact = wandb.Artifact(name, type="model")
+        for file in files:
+            if (folder / file).is_file():
+                artifact.add_file(str(folder / file), name=file)
+        self.experiment.log_artifact(artifact)
 
     def finish(self) -> None:
         """End the W&B run of this process."""

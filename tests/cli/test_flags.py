@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from onion_lightning.cli.commands import run_attend, run_evaluate, run_preview, run_serve
+from onion_lightning.cli.commands import run_attend, run_evaluate, run_export, run_preview, run_serve
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.model.articles.writer import ArticleWriter
@@ -20,7 +20,7 @@ CLASSES = {
     "articles": ArticleWriter,
 }
 FREE = "base_model load_in gradient_checkpointing path headline_column article_column overflow headlines headlines_file"
-FREE += " truncated near_duplicates"
+FREE += " adapter truncated near_duplicates"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
 # flag: (good values, bad values, the range in the refusal)
@@ -60,6 +60,7 @@ BOUNDED = {
 COMMANDS = {  # their values are checked in the tests of each command
     run_evaluate: "ckpt_path shots n batch_size output overwrite",
     run_serve: "ckpt_path host port max_queue votes export_votes share",
+    run_export: "ckpt_path output merge push overwrite",
     run_preview: "rows output overwrite",
     run_attend: "query key text text_file headline ckpt_path output overwrite",
 }

@@ -231,6 +231,7 @@ OTHERS = {  # fit --ckpt_path is a resume
     "predict": ("--data.headlines", "Area Man Wins"),
     "evaluate": ("--n", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
     "attend": ("--text", TEXT, "--query", "San Francisco", "--key", "University of California", "--output", "a"),
+    "export": ("--output", "x"),
     "preview": ("--rows", "2"),
 }
 # These limit training alone, or only `fit` has no other use for them.
@@ -247,6 +248,7 @@ NOT_EVALUATE = {
 IDLE = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 OBEYED = {  # by the commands without a Trainer
     "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
+    "export": {"logger", "enable_progress_bar"},
     "preview": {"enable_progress_bar"},
 }
 

@@ -8,16 +8,20 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, UsageError
 from onion_lightning.messages import tell
 from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.pretrained.adapter_folder import is_adapter_folder, read_adapter_folder, read_settings
 from onion_lightning.pretrained.locate import same_architecture
 from onion_lightning.training.checkpoint_io import read_checkpoint, resolve
+from onion_lightning.training.peft_checkpoint import adapter_flags
+from onion_lightning.training.run_folder import decoding_of_run
 
-__all__ = ["apply_checkpoint"]
+__all__ = ["apply_adapter", "apply_checkpoint"]
 
 FIXED_SHAPE = ("model.lora_rank", "model.target_modules")  # adapters of another shape cannot be loaded
 ADAPTERS = ("model.base_model", *FIXED_SHAPE)
+LOADED = (*ADAPTERS, "model.lora_alpha")  # with another alpha, loaded adapters would start at another strength
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with another split, training rows would count as held out
 HELD_OUT = ("validate", "test", "evaluate")
 
@@ -48,15 +52,21 @@ def apply_checkpoint(
         tell(f"--ckpt_path last: {path} does not exist yet, so the run starts from scratch.")
         options["ckpt_path"] = None
         return None
+    if command == "fit" and is_adapter_folder(path):
+        raise UsageError(
+            f"--ckpt_path {asked}: is a folder of adapters, without the state of a run; give --model.adapter {asked}, which"
+            " starts a new run from them."
+        )
     saved = read_checkpoint(path)[CHECKPOINT_KEY]
     options["ckpt_path"] = str(path)
     values = saved["flags"] | (saved["training"] if command == "fit" else {})
+    values |= decoding_of_run(path) if command == "export" else {}
     for name, value in values.items():
         if name in typed or (name in configured and name not in ADAPTERS):
-            if options[name] != value:
+            if not same(options[name], value):
                 check(command, name, options[name], value, path, saved["architecture"])
             continue
-        if name in configured and options[name] != value:
+        if name in configured and not same(options[name], value):
             tell(f"--{name} {options[name]} in the config: {path} was trained with {value}, which is used instead.")
         options[name] = value
     options.data["base_model"] = options.model.base_model
@@ -64,7 +74,60 @@ def apply_checkpoint(
     return wandb_id
 
 
-def check(command: str, name: str, given: Any, saved: Any, path: Path, architecture: dict[str, Any]) -> None:
+def apply_adapter(command: str, options: Namespace, typed: set[str], configured: set[str]) -> None:
+    """Resolve `--model.adapter`, and set the options that describe its adapters to what they were trained with.
+
+    Args:
+        command: the subcommand.
+        options: its configuration, changed in place. A resolved `--ckpt_path` replaces the adapters.
+        typed: dotted names of the options that were given on the command line.
+        configured: those that were given in a YAML file.
+
+    Raises:
+        OnionError: the adapters cannot be read or a typed value contradicts them, or the command does not train.
+    """
+    asked, options.model["adapter"] = options.model["adapter"], None
+    if asked is not None and command != "fit" and "model.adapter" in typed:
+        raise UsageError(
+            f"--model.adapter {asked}: is for fit, and {command} uses trained adapters; give --ckpt_path {asked}."
+        )
+    if asked is None or command != "fit" or options.get("ckpt_path") is not None:
+        return
+    folder = Path(asked).expanduser()
+    settings = read_settings(folder)
+    for name, value in adapter_flags(read_adapter_folder(folder, "--model.adapter"), settings).items():
+        if same(options[name], value) or (name in typed | configured and name not in LOADED):
+            continue
+        if name in typed:
+            check_loaded(name, options[name], value, folder, settings.get("architecture"))
+            continue
+        if name in configured:
+            tell(f"--{name} {options[name]} in the config: {folder} was trained with {value}, which is used instead.")
+        options[name] = value
+    options.data["base_model"] = options.model.base_model
+    options.model["adapter"] = str(folder)
+
+
+def check_loaded(name: str, given: Any, saved: Any, folder: Path, architecture: dict[str, Any] | None) -> None:
+    """Refuse a typed value that contradicts the adapters in a folder. A base model may be in another place here."""
+    if name != "model.base_model":
+        raise OnionError(
+            f"--{name} {given}: the adapters in {folder} were trained with {saved}; give that value, or omit the flag."
+        )
+    if architecture is not None and not same_architecture(given, architecture):
+        raise OnionError(
+            f"--{name} {given}: the adapters in {folder} were trained for {saved}, a model with a different architecture;"
+            " give that one, or omit the flag."
+        )
+
+
+def same(given: Any, saved: Any) -> bool:
+    """Whether two values mean the same. Names of layers are in any order."""
+    both_lists = isinstance(given, list) and isinstance(saved, list)
+    return sorted(given) == sorted(saved) if both_lists else given == saved
+
+
+def check(command: str, name: str, given: Any, saved: Any, path: Path, architecture: dict[str, Any] | None) -> None:
     """Refuse a given value that contradicts the checkpoint; report one that `fit` uses instead of the saved one."""
     if name in FIXED_SHAPE:
         raise OnionError(f"--{name} {given}: {path} was trained with {saved}; give that value, or another checkpoint.")
@@ -73,7 +136,7 @@ def check(command: str, name: str, given: Any, saved: Any, path: Path, architect
             f"--{name} {given}: {path} was trained with {saved}, and another split would hold out rows it was trained on;"
             " omit the flag."
         )
-    if name == "model.base_model" and not same_architecture(given, architecture):
+    if name == "model.base_model" and architecture is not None and not same_architecture(given, architecture):
         raise OnionError(
             f"--{name} {given}: {path} was trained for {saved}, a model with a different architecture; give that"
             " one, or another checkpoint."

@@ -15,6 +15,7 @@ FOREIGN_NAMES = {
     "model.lora_alpha": "alpha lora_alpha",
     "model.lora_dropout": "dropout lora_dropout",
     "model.target_modules": "lora_modules lora_target lora_target_modules target_modules",
+    "model.adapter": "adapter_name_or_path adapter_path lora_model_dir lora_path",
     "model.learning_rate": "learning_rate lr",
     "model.weight_decay": "wd weight_decay",
     "model.warmup_ratio": "warmup_ratio warmup_steps",

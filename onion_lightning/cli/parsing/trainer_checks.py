@@ -28,6 +28,7 @@ MEANINGLESS = {
 # Flags of the Trainer that the commands obey which run without one.
 OBEYED = {
     "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
+    "export": {"logger", "enable_progress_bar"},
     "preview": {"enable_progress_bar"},
     "serve": {"accelerator", "precision", "enable_progress_bar"},
 }

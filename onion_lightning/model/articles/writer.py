@@ -16,6 +16,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.model.articles.panel import show_articles
 from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
 from onion_lightning.output_folder import writing
+from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 __all__ = ["ArticleWriter"]
 
@@ -38,7 +39,7 @@ class ArticleWriter(BasePredictionWriter):
         self.path = Path(path).expanduser()
         self.resume = resume
         self.finished = False
-        self.checkpoint: str | None = None  # file that the adapters are loaded from; set by the command
+        self.checkpoint: str | None = None  # file or folder that the adapters are loaded from; set by the command
 
     def part(self, rank: int) -> Path:
         return self.path.with_name(f".{self.path.name}.{rank}.part")
@@ -142,9 +143,17 @@ def read_part(part: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def adapter_files(checkpoint: str | None) -> list[Path]:
+    """Return the files that the adapters are loaded from: a checkpoint, or those in a folder."""
+    if checkpoint is None:
+        return []
+    path = Path(checkpoint)
+    return [path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS] if path.is_dir() else [path]
+
+
 def fingerprint(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> str:
     """Hash everything that the articles depend on: headlines, batches, decoding, seed and weights."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    weights = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest() if checkpoint else ""
+    weights = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in adapter_files(checkpoint))
     parts = (data.rows, data.predict_batch_size, module.decoding, module.seed, module.adapter_flags(), weights)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

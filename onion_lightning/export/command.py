@@ -1,0 +1,144 @@
+"""The `export` command: writes adapters, and on request merged weights, as folders that other programs load."""
+
+import json
+from pathlib import Path
+
+from transformers import GenerationConfig
+
+from onion_lightning.data.module import OnionDataModule
+from onion_lightning.data.prompt import TEMPLATE
+from onion_lightning.errors import OnionError
+from onion_lightning.export.card import render_card
+from onion_lightning.export.merge import merge_weights, save_weights
+from onion_lightning.export.prompts import PROMPT_FILE, find_chat_template
+from onion_lightning.export.push import check_repository, push_folder
+from onion_lightning.export.recipes import MODELFILE, modelfile
+from onion_lightning.export.source import Source, read_source
+from onion_lightning.messages import tell
+from onion_lightning.model.module import OnionModule
+from onion_lightning.output_folder import check_folder, replacing
+from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS
+from onion_lightning.training.session import Session
+from onion_lightning.training.wandb_logger import CarefulWandbLogger
+
+__all__ = ["FILES", "MERGED", "run_export"]
+
+CARD, MERGED, VERIFIED = "README.md", "merged", "verify.json"
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS, PROMPT_FILE, MODELFILE, CARD, VERIFIED, *TOKENIZER)
+
+
+def run_export(
+    session: Session,
+    model: OnionModule,
+    datamodule: OnionDataModule,
+    ckpt_path: str | None = None,
+    output: str = "exported",
+    merge: bool = False,
+    push: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the adapters of a checkpoint as a folder for peft, vLLM, llama.cpp and Ollama, with a model card.
+
+    Runs on the CPU, and loads no weights of the base model, except with --merge true: one file after the other.
+
+    Args:
+        session: provides the loggers; W&B gets the adapters as an artifact.
+        model: base model, adapters, and the decoding flags, which are the run's by default.
+        datamodule: not used.
+        ckpt_path: checkpoint to export (required): a file, last, best, or a folder of adapters.
+        output: folder for the adapters, tokenizer, prompt template, model card and Modelfile.
+        merge: write the base model with the adapters merged into its 16-bit weights, to the folder merged/ in it.
+        push: repository on the Hugging Face Hub (USER/NAME) to upload the folder to; lists the files if there is no token.
+        overwrite: replace an earlier export in the output folder.
+
+    Raises:
+        OnionError: a flag is invalid, or base model and checkpoint cannot be read or do not match.
+    """
+    if ckpt_path is None:
+        raise OnionError("--ckpt_path: export needs the checkpoint of a fine-tuned model; give a file, last or best.")
+    if push is not None:
+        check_repository(push)
+    folder = check_folder(output, FILES, overwrite, folders=(MERGED,))
+    check_earlier(folder, output)
+    source = read_source(model, ckpt_path)
+    with replacing(folder, (*FILES, MERGED)) as part:
+        write_export(source, part, output, merge)
+    for logger in session.loggers:
+        if isinstance(logger, CarefulWandbLogger):
+            logger.log_files("exported", folder, FILES)
+    tell(
+        f"Exported {source.checkpoint} to {folder}" + (f", and merged weights to {folder / MERGED}." if merge else ".")
+    )
+    if push is not None:
+        warn_local_base(source, push)
+        push_folder(folder, push, (*FILES, MERGED))
+
+
+def check_earlier(folder: Path, output: str) -> None:
+    """Refuse to overwrite a README.md, a tokenizer, ... that are not those of an earlier export."""
+    found = [name for name in (*FILES, MERGED) if (folder / name).exists()]
+    if found and SETTINGS not in found:
+        raise OnionError(
+            f"--output {output}: its {found[0]} is not that of an earlier export, which would have written {SETTINGS}; give"
+            " another folder."
+        )
+
+
+def write_export(source: Source, part: Path, output: str, merge: bool) -> None:
+    """Write all files of an export to an empty folder."""
+    chat_template = find_chat_template(source.tokenizer)
+    source.tokenizer.chat_template = chat_template
+    write_adapters(source, part)
+    source.tokenizer.save_pretrained(part)
+    texts = {
+        PROMPT_FILE: TEMPLATE,
+        MODELFILE: modelfile(source, merge),
+        CARD: render_card(source, merge, chat_template is not None, output),
+        SETTINGS: json.dumps(source.settings() | {"merged": merge}, indent=2, ensure_ascii=False) + "\n",
+    }
+    for name, text in texts.items():
+        (part / name).write_text(text, encoding="utf-8")
+    if merge:
+        (part / MERGED).mkdir()
+        source.tokenizer.save_pretrained(part / MERGED)
+        generation_config(source).save_pretrained(part / MERGED)
+        merge_weights(source, part / MERGED)
+
+
+def write_adapters(source: Source, part: Path) -> None:
+    """Write `adapter_config.json`, through peft, and `adapter_model.safetensors`."""
+    lora = source.skeleton.lora
+    lora.base_model_name_or_path, lora.inference_mode = source.base_path, True
+    if isinstance(lora.target_modules, set):
+        lora.target_modules = sorted(lora.target_modules)  # otherwise in another order each time
+    lora.save_pretrained(str(part))
+    save_weights(source.weights, part / ADAPTER_WEIGHTS)
+
+
+def generation_config(source: Source) -> GenerationConfig:
+    """Return the decoding flags as the defaults of `generate`."""
+    decoding, tokenizer = source.decoding, source.tokenizer
+    sampling = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    return GenerationConfig(
+        **(sampling if decoding.temperature > 0 else {"do_sample": False}),
+        repetition_penalty=decoding.repetition_penalty,
+        max_new_tokens=decoding.max_new_tokens,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=0,  # as in training, where it is masked by length
+    )
+
+
+def warn_local_base(source: Source, push: str) -> None:
+    if source.is_local and source.base_model != "demo":
+        tell(
+            f"--push {push}: the base model is a directory of this machine ({source.base_path}), which others lack; if it is"
+            " on the Hub, give its model ID to --model.base_model."
+        )

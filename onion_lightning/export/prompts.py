@@ -1,0 +1,63 @@
+"""Writes the prompt template for other programs, as text and as a `chat_template` that gives the same token ids."""
+
+import json
+from pathlib import Path
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+from onion_lightning.data.prompt import TEMPLATE, encode_prompt
+from onion_lightning.errors import OnionError, reason
+
+__all__ = ["PROMPT_FILE", "chat_ids", "find_chat_template", "read_prompt_template"]
+
+PROMPT_FILE = "prompt_template.txt"  # with {headline} where the headline is inserted
+# A chat template is accepted if it encodes these as training did.
+PROBES = ("Area Man Wins", "  Two  spaces,\na line break ", "“Curly” — Ünïcode 🥚", "42", "a", "", "don't: 100% ▁ {x}")
+
+CHAT_TEMPLATE = """\
+{%%- if messages | length != 1 or messages[0]['role'] != 'user' -%%}
+{{- raise_exception('Give one message of the role user: the headline.') -}}
+{%%- endif -%%}
+{{- %s + %s + (messages[0]['content'].split() | select | join(' ')) + %s -}}"""
+
+
+def find_chat_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return a chat template whose only message is a headline, with the ids of `encode_prompt`; None if there is none.
+
+    A chat is one text, in which BOS is written out. Some SentencePiece tokenizers then add no space before the first
+    word, so that a template with a space after BOS is tried as well.
+    """
+    before, after = (json.dumps(part, ensure_ascii=False) for part in TEMPLATE.split("{headline}"))
+    starts_with_bos = encode_prompt(tokenizer, "")[0] == tokenizer.bos_token_id
+    for opening in ("bos_token", "bos_token + ' '") if starts_with_bos else ("''", "' '"):
+        template = CHAT_TEMPLATE % (opening, before, after)
+        if all(chat_ids(tokenizer, text, template) == encode_prompt(tokenizer, text) for text in PROBES):
+            return template
+    return None
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, headline: str, template: str | None = None) -> list[int]:
+    """Return the ids of a chat with a headline, with the tokenizer's own template or another one."""
+    messages = [{"role": "user", "content": headline}]
+    ids = tokenizer.apply_chat_template(
+        messages, chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return cast(list[int], ids)
+
+
+def read_prompt_template(folder: Path) -> str:
+    """Return the prompt template in an exported folder, with `{headline}` where the headline is inserted.
+
+    Raises:
+        OnionError: the file is missing, or has no place for the headline.
+    """
+    try:
+        text = (folder / PROMPT_FILE).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise OnionError(
+            f"--path {folder}: its {PROMPT_FILE} cannot be read ({reason(error)}); export it again."
+        ) from error
+    if text.count("{headline}") != 1:
+        raise OnionError(f"--path {folder}: its {PROMPT_FILE} must contain {{headline}} once; export it again.")
+    return text

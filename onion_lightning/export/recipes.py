@@ -1,0 +1,81 @@
+"""How other programs load an export: the commands of vLLM and llama.cpp, and a `Modelfile` for Ollama.
+
+They were checked against the documentation of vLLM (features/lora), Ollama (modelfile, import) and llama.cpp
+(convert_hf_to_gguf.py, convert_lora_to_gguf.py); none of the three programs was run.
+"""
+
+import json
+import shlex
+from typing import Any
+
+from onion_lightning.data.prompt import TEMPLATE, format_prompt
+from onion_lightning.export.source import Source
+
+__all__ = ["HEADLINE", "MODELFILE", "gguf_commands", "modelfile", "vllm_command", "vllm_request"]
+
+HEADLINE = "Area Man Declares War On Tuesday"
+MODELFILE = "Modelfile"
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank accepts; 16 is its default
+
+
+def vllm_command(source: Source, folder: str) -> str | None:
+    """Return the command that serves base and adapters with vLLM; None for adapters that vLLM cannot load.
+
+    Args:
+        source: what is exported.
+        folder: the exported folder, as the command names it.
+    """
+    rank = next((rank for rank in VLLM_RANKS if rank >= source.skeleton.lora.r), None)
+    if rank is None or not source.layers.isdisjoint((source.skeleton.embeddings, source.skeleton.head)):
+        return None
+    words = ["vllm", "serve", source.base_path, "--enable-lora", "--max-lora-rank", str(rank)]
+    return shlex.join([*words, "--lora-modules", f"onion={folder}"])
+
+
+def vllm_request(source: Source, model: str) -> dict[str, Any]:
+    """Return the body of a request to `/v1/completions`: the raw prompt, the stop token and the decoding flags."""
+    decoding = source.decoding
+    return {
+        "model": model,
+        "prompt": format_prompt(HEADLINE),
+        "max_tokens": decoding.max_new_tokens,
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "top_k": -1,
+        "repetition_penalty": decoding.repetition_penalty,
+        "stop_token_ids": [source.tokenizer.eos_token_id],
+    }
+
+
+def gguf_commands(source: Source, merged: bool) -> list[str]:
+    """Return the commands of llama.cpp that write the files named in the `Modelfile`, inside the exported folder."""
+    whole = "python llama.cpp/convert_hf_to_gguf.py {} --outtype {} --outfile {}"
+    if merged:
+        return [whole.format("merged", "q8_0", "model.gguf")]
+    base = shlex.quote(source.base_path) if source.is_local else f"{source.base_path} --remote"
+    adapters = "python llama.cpp/convert_lora_to_gguf.py . --outfile adapters.gguf"
+    based = f" --base {shlex.quote(source.base_path)}" if source.is_local else ""
+    return [whole.format(base, "q8_0", "model.gguf"), adapters + based]
+
+
+def modelfile(source: Source, merged: bool) -> str:
+    """Return a `Modelfile` for Ollama, which reads GGUF files that llama.cpp writes."""
+    decoding, context = source.decoding, source.skeleton.config.get_text_config().max_position_embeddings
+    parameters = {
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "top_k": 0,
+        "repeat_penalty": decoding.repetition_penalty,
+        "repeat_last_n": -1,
+        "num_predict": decoding.max_new_tokens,
+        "num_ctx": min(context, 4096),
+        "stop": json.dumps(source.tokenizer.eos_token, ensure_ascii=False),
+    }
+    lines = [
+        "# llama.cpp writes the files, in this folder:",
+        *(f"#   {line}" for line in gguf_commands(source, merged)),
+    ]
+    lines += ["# then: ollama create onion -f Modelfile", "FROM ./model.gguf"]
+    lines += [] if merged else ["ADAPTER ./adapters.gguf"]
+    lines += ['TEMPLATE """' + TEMPLATE.replace("{headline}", "{{ .Prompt }}") + '"""']
+    return "\n".join([*lines, *(f"PARAMETER {name} {value}" for name, value in parameters.items())]) + "\n"
