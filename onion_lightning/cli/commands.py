@@ -7,11 +7,12 @@ import lightning.pytorch as pl
 
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
+from onion_lightning.planning.command import run_plan
 from onion_lightning.preview.command import run_preview
 from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
 
-__all__ = ["COMMANDS", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
+__all__ = ["COMMANDS", "PLANNING", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
 
 
 class TrainerCommands:
@@ -24,6 +25,7 @@ class SessionCommands:
     """Commands that run on a `Session` instead. No Trainer is built, so any config works on any machine."""
 
     attend = run_attend
+    plan = run_plan
     preview = run_preview
     serve = run_serve
 
@@ -43,5 +45,6 @@ def names(commands: type) -> tuple[str, ...]:
 
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
-UNLOGGED = ("validate", "test", "predict", "preview", "serve")  # the commands without a logger
+UNLOGGED = ("validate", "test", "predict", "plan", "preview", "serve")  # the commands without a logger
+PLANNING = ("plan",)  # the commands that plan a run for another machine: they take the device that is there
 WEIGHTLESS = ("preview",)  # the commands that load no weights: they have neither a device nor a precision
