@@ -49,8 +49,9 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _remember_predictions() -> Iterator[None]:
-    """Predict the memory of the same model and flags once: every `fit` does so when it starts."""
+    """Predict the memory of the same model and flags once: every `fit` does so when it starts, and `plan` several times."""
     from onion_lightning.planning import start_line
+    from onion_lightning.planning.report import result
 
     known: dict[str, Any] = {}
     predict = start_line.predict_memory
@@ -61,9 +62,9 @@ def _remember_predictions() -> Iterator[None]:
             known[key] = predict(config, **flags)
         return known[key]
 
-    start_line.predict_memory = remember
+    start_line.predict_memory = result.predict_memory = remember
     yield
-    start_line.predict_memory = predict
+    start_line.predict_memory = result.predict_memory = predict
 
 
 def save_tiny_base(folder: Path) -> None:

@@ -140,7 +140,6 @@ def freeze(model: PreTrainedModel, dtype: torch.dtype, quantized: bool) -> None:
     model.requires_grad_(False)
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            # On a CPU, a tensor that keeps its dtype would keep the whole file of the weights mapped, which counts as memory of
-            # this process although the quantized weights are elsewhere.
+            # On a CPU, a tensor that kept its dtype would keep the whole file mapped, which counts as memory of this process.
             parameter.data = parameter.data.to(dtype, copy=quantized and parameter.device.type == "cpu")
     freeze_quantized_layers(model, dtype)

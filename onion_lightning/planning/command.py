@@ -28,8 +28,8 @@ def run_plan(
         session: the device of this machine, and the Trainer's flags.
         model: the flags of the model.
         datamodule: the flags of the corpus.
-        gpu: card to plan for, such as "A100 80GB" or RTX4090, or its memory, such as 24GB; by default, the card of this machine,
-            or its CPU.
+        gpu: card to plan for, such as "A100 80GB" or RTX4090, or its memory, such as 24GB; by default, the card of this
+            machine, or its CPU.
         price_per_hour: price of one device for an hour, in any currency.
         probe: train three optimizer steps on this machine, and compare their time and memory with the prediction.
         find_batch_size: look for the largest --data.batch_size that fits and divides the global batch.

@@ -4,9 +4,9 @@
     python tests/benchmarks/plan.py 7b --folder FOLDER
 
 Each case is the probe of `plan --probe true` in a process of its own, on the CPU: it loads the weights from files and trains
-optimizer steps on a full micro-batch. `measured` is the growth of the process from before the model was loaded until its highest point
-in these steps (VmHWM). The exit status is 1 if a prediction differs from it by more than 10%. The 7B shape has random weights, which
-are written once to --folder (13.5 GB); it needs 22 GB of memory.
+optimizer steps on a full micro-batch. `measured` is the growth of the process from before the model was loaded until its
+highest point in these steps (VmHWM). The exit status is 1 if a prediction differs from it by more than 10%. The 7B shape has
+random weights, which are written once to --folder (13.5 GB); it needs 22 GB of memory.
 """
 
 import argparse

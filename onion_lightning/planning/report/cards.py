@@ -30,10 +30,11 @@ class Card(NamedTuple):
     words: str = ""
 
 
-# Sources: NVIDIA's data sheets of T4, V100, A10, A30, A40, A100, L4, L40, L40S, H100, H200, HGX B200, RTX A4000, A5000 and A6000,
-# and RTX 6000 Ada; AWS and NVIDIA's data sheet of A10G; the appendices of NVIDIA's architecture white papers Turing (TU102), Ampere
-# (GA102), Ada (AD102) and RTX Blackwell for GeForce cards, whose rate with accumulation in float32 is half of that in float16. Data
-# sheets from Ampere on print rates with 2:4 sparsity, which are twice those here. Cards have at least these 10**9 bytes.
+# Sources: NVIDIA's data sheets of T4, V100, A10, A30, A40, A100, L4, L40, L40S, H100, H200, HGX B200, RTX A4000, A5000 and
+# A6000, and RTX 6000 Ada; that of A10G by AWS and NVIDIA; for GeForce cards, the appendices of NVIDIA's white papers on the
+# architectures Turing (TU102), Ampere (GA102), Ada (AD102) and RTX Blackwell, whose rate with accumulation in float32 is half
+# of that in float16. Data sheets from Ampere on print rates with 2:4 sparsity, which are twice those here. The memory is that
+# of the data sheets in units of 10**9 bytes; cards have a little more.
 CARDS = (
     Card("T4", 16, 65, 320, bfloat16=False),
     Card("V100 16GB", 16, 125, 900, bfloat16=False, words="sxm"),

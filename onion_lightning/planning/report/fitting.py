@@ -56,9 +56,9 @@ class Remedy:
     peak: int
     price: str
 
-    def words(self) -> str:
+    def words(self) -> list[str]:
         """Return the flags as they are typed."""
-        return " ".join(f"{name} {str(value).lower()}" for name, value in self.flags.items())
+        return [f"{name} {str(value).lower()}" for name, value in self.flags.items()]
 
 
 def batch_sizes(global_batch_size: int, ranks: int) -> list[int]:

@@ -54,6 +54,7 @@ def run_probe(
     plan: MemoryPlan,
     seconds: Range | None,
     shape: tuple[int, int],
+    steps: int = STEPS,
 ) -> Probe:
     """Load the base model and train it on a full micro-batch. Its adapters change; nothing is written.
 
@@ -70,9 +71,8 @@ def run_probe(
     module.load_base(device, target.precision)
     release_memory()
     batch = full_batch(*shape, device)
-    optimizer = adamw_with_cosine(module.parameters(), module.learning_rate, module.weight_decay, 0.0, STEPS)[
-        "optimizer"
-    ]
+    settings = (module.learning_rate, module.weight_decay, 0.0, steps)
+    optimizer = adamw_with_cosine(module.parameters(), *settings)["optimizer"]
     scaler = torch.amp.GradScaler(device.type, enabled=target.precision == "16-mixed")
     restart_peak(device)
     taken = []

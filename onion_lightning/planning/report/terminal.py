@@ -63,7 +63,7 @@ def memory_table(plan: TrainingPlan) -> Table:
     peaks = [plan.memory[on].total + CUDA_CONTEXT for on in (False, True)]
     table.add_row("peak", *(gigabytes(peak) for peak in peaks), style="bold")
     if plan.target.memory is not None:
-        of = f"of {plan.target.memory / 1e9:,.0f} GB"
+        of = f"of {plan.target.memory / 1e9:,.3g} GB"
         table.add_row(of, *(f"{peak / plan.target.memory:.0%}" for peak in peaks))
     return table
 
@@ -185,7 +185,7 @@ def remedy_table(plan: TrainingPlan) -> Table:
     table = Table("flags", "peak, GB", "price", box=box.SIMPLE_HEAD)
     table.columns[1].justify = "right"
     for remedy in plan.remedies:
-        table.add_row(remedy.words(), gigabytes(remedy.peak + CUDA_CONTEXT), Text(remedy.price, "dim"))
+        table.add_row("\n".join(remedy.words()), gigabytes(remedy.peak + CUDA_CONTEXT), Text(remedy.price, "dim"))
     return table
 
 
@@ -205,7 +205,7 @@ def assumptions(plan: TrainingPlan) -> Iterator[str]:
 
 
 def gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.2f}"
+    return "<0.01" if 0 < count < 5e6 else f"{count / 1e9:,.2f}"
 
 
 def size(count: int) -> str:

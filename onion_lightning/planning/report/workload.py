@@ -72,8 +72,6 @@ class Rows:
     count: int | None
     lengths: np.ndarray
     longest: int
-| None
-    lengths: np.ndarray
     assumptions: tuple[str, ...] = ()
 
 
@@ -125,7 +123,10 @@ def run_steps(epoch_steps: int | None, flags: TrainerFlags) -> tuple[int | None,
     epochs = flags.max_epochs if flags.max_epochs is not None and flags.max_epochs >= 0 else None
     more: tuple[str, ...] = ()
     if epochs is None and most is None:
-        epochs, more = EPOCHS, (f"{EPOCHS:,} epochs, because neither --trainer.max_epochs nor --trainer.max_steps is given",)
+        epochs, more = (
+            EPOCHS,
+            (f"{EPOCHS:,} epochs, because neither --trainer.max_epochs nor --trainer.max_steps is given",),
+        )
     if epoch_steps is None or epochs is None:
         return most, more
     return min(epochs * epoch_steps, most or epochs * epoch_steps), more
@@ -159,8 +160,8 @@ def has_tokenizer(base_model: str) -> bool:
 def assumed_rows(data: OnionDataModule) -> Rows:
     tokens = min(ROW_TOKENS, data.max_length)
     assumptions = [
-        f"rows of {tokens} tokens, the median of real articles with Llama-2's tokenizer, and a longest row of {data.max_length}"
-        f" (--data.max_length), because {data.path} is not on this machine"
+        f"rows of {tokens} tokens, the median of real articles in Llama-2's tokens, and a longest row of {data.max_length},"
+        f" because {data.path} is not on this machine"
     ]
     count = None
     if data.path == KAGGLE:
@@ -182,7 +183,8 @@ def rows_by_words(data: OnionDataModule) -> Rows:
         raise OnionError(f"--data.path {data.path}: leaves no train rows; give smaller fractions, or more rows.")
     lengths = np.minimum(np.ceil(PROMPT_TOKENS + WORD_TOKENS * words).astype(int), data.max_length)
     why = f"because the tokenizer of {data.base_model} is not on this machine"
-    return Rows(len(words), lengths, int(lengths.max()), (f"{WORD_TOKENS} tokens a word and {PROMPT_TOKENS} for the prompt, {why}",))
+    assumption = f"{WORD_TOKENS} tokens a word and {PROMPT_TOKENS} for the prompt, {why}"
+    return Rows(len(words), lengths, int(lengths.max()), (assumption,))
 
 
 def texts(rows: Any) -> Iterable[str]:

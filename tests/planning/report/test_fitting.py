@@ -30,7 +30,7 @@ def remedies(usable: int, **changes):
             flags.get("--data.max_length", 512),
         )
         assert one.peak == predict(changed).total <= usable
-    return [one.words() for one in found]
+    return [" ".join(one.words()) for one in found]
 
 
 def test_single_flags_come_first_the_cheapest_before_the_others():

@@ -46,10 +46,10 @@ def test_ranks_take_the_micro_batches_of_a_step_and_at_most_their_share_of_its_r
     [
         (TrainerFlags(max_epochs=2, limit_train_batches=4), 2, 4),  # two micro-batches a step
         (TrainerFlags(max_epochs=2, limit_train_batches=0.5), 2, 4),
-        (TrainerFlags(max_epochs=2, limit_train_batches=1000), 4, 8),
-        (TrainerFlags(max_epochs=2, max_steps=3), 4, 3),
-        (TrainerFlags(max_steps=100), 4, 100),
-        (TrainerFlags(max_epochs=-1, max_steps=5), 4, 5),
+        (TrainerFlags(max_epochs=2, limit_train_batches=1000), 5, 10),
+        (TrainerFlags(max_epochs=2, max_steps=3), 5, 3),
+        (TrainerFlags(max_steps=100), 5, 100),
+        (TrainerFlags(max_epochs=-1, max_steps=5), 5, 5),
     ],
 )
 def test_the_limits_of_the_trainer_count_whole_steps(tiny_base, corpus_file, flags, epoch_steps, steps):
