@@ -132,6 +132,11 @@ def test_a_config_for_gpus_without_a_card_lists_those_that_it_fits(planned, caps
         (("--gpu", "Voodoo 2"), "--gpu Voodoo 2: is not in the table of cards"),
         (("--price_per_hour", "-1"), "--price_per_hour -1.0: must be at least 0"),
         (("--trainer.devices", "0"), "--trainer.devices 0: must be at least 1"),
+        (("--trainer.max_epochs", "-2"), "--trainer.max_epochs -2: must be at least -1"),
+        (
+            ("--trainer.limit_train_batches", "1.5"),
+            "--trainer.limit_train_batches 1.5: must be a number of micro-batches",
+        ),
         (("--trainer.num_nodes", "0"), "--trainer.num_nodes 0: must be at least 1"),
         (("--trainer.precision", "16-true"), "--trainer.precision 16-true: adapters are trained in float32"),
         (("--trainer.accelerator", "tpu"), "--trainer.accelerator tpu: is not supported"),

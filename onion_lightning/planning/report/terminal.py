@@ -14,6 +14,7 @@ from onion_lightning.planning.report.cost import Range
 from onion_lightning.planning.report.probe import Probe
 from onion_lightning.planning.report.result import TrainingPlan
 from onion_lightning.planning.report.target import SPARE
+from onion_lightning.planning.start_line import WEIGHTS
 
 __all__ = ["show_plan"]
 
@@ -73,9 +74,7 @@ def parts(memory: MemoryPlan, plan: TrainingPlan) -> dict[str, str]:
     step = memory.step > memory.activations + max(memory.logits, memory.workspace)
     larger = max(memory.logits, memory.workspace)
     shown = {
-        f"base weights ({plan.settings['load_in']})"
-        if plan.settings["load_in"] != "none"
-        else "base weights": gigabytes(memory.weights),
+        f"{WEIGHTS[plan.settings['load_in']]} base weights": gigabytes(memory.weights),
         "adapters": gigabytes(memory.adapters),
         "gradients": gigabytes(memory.gradients),
         "gradients, DDP's copy": gigabytes(memory.buckets),
