@@ -159,7 +159,7 @@ def trainer_flags(options: Any) -> TrainerFlags:
     for name, (number, smallest) in least.items():
         check_range(f"--trainer.{name}", options[name], number is None or number >= smallest, f"at least {smallest}")
     limit = options.limit_train_batches
-    good = limit is None or limit > 0 and (limit <= 1 or isinstance(limit, int))
+    good = limit is None or (limit > 0 and (limit <= 1 or isinstance(limit, int)))
     check_range("--trainer.limit_train_batches", limit, good, "a number of micro-batches, or a fraction up to 1.0")
     choose_accelerator(options.accelerator)
     asked = options.precision

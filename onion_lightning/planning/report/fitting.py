@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from onion_lightning.model.base_model import LoadIn
 from onion_lightning.planning.memory import MemoryPlan
@@ -45,6 +45,7 @@ class Setup:
     length: int
 
 
+Candidate = TypeVar("Candidate")
 Predict = Callable[[Setup], MemoryPlan]
 
 
@@ -67,7 +68,7 @@ def batch_sizes(global_batch_size: int, ranks: int) -> list[int]:
     return [size for size in range(1, rows + 1) if rows % size == 0]
 
 
-def largest(candidates: Sequence[Any], fits: Callable[[Any], bool]) -> Any | None:
+def largest(candidates: Sequence[Candidate], fits: Callable[[Candidate], bool]) -> Candidate | None:
     """Return the last of some candidates that fits, None if none does. They must be in the order of their memory."""
     low, high = 0, len(candidates)
     while low < high:
@@ -132,9 +133,9 @@ def cheapest(
         return None
     one = replace(one, load_in=load_in)
     if "length" in names:
-        one = replace(one, length=largest(shorter, lambda length: fits(replace(one, length=length))))
+        one = replace(one, length=largest(shorter, lambda length: fits(replace(one, length=length))) or shorter[0])
     if "batch_size" in names:
-        one = replace(one, batch_size=largest(smaller, lambda size: fits(replace(one, batch_size=size))))
+        one = replace(one, batch_size=largest(smaller, lambda size: fits(replace(one, batch_size=size))) or smaller[0])
     return one
 
 

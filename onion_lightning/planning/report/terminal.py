@@ -33,8 +33,8 @@ def show_plan(plan: TrainingPlan, file: Path | None) -> None:
         console.print(Padding(line, (0, 0, 0, 2), expand=False), width=width, highlight=False)
     if plan.remedies:
         console.print(remedy_table(plan), width=width, highlight=False)
-    for line in assumptions(plan):
-        console.print(Padding(Text(line, "dim"), (0, 0, 0, 2), expand=False), width=width, highlight=False)
+    for sentence in assumptions(plan):
+        console.print(Padding(Text(sentence, "dim"), (0, 0, 0, 2), expand=False), width=width, highlight=False)
     if file is not None:
         console.print(f"  Plan: {file}", highlight=False, markup=False, soft_wrap=True)
 
@@ -109,14 +109,14 @@ def work_table(plan: TrainingPlan) -> Table:
 def work_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the value and a note of each figure."""
     memory, work, cost = plan.chosen, plan.work, plan.cost
-    share = f"{memory.trainable:,} ({memory.trainable / memory.parameters:.2%}) in adapters are trained"
+    share = f"{memory.trainable:,} ({memory.trainable / memory.parameters:.2%}) are trained"
     yield "parameters", f"{memory.parameters:,}", share
     rows = f"{work.global_batch} rows of {work.row_tokens:,.0f} on average"
     yield "tokens per step", f"{work.step_tokens:,.0f}", rows
     yield (
         "micro-batch",
         f"{work.micro_rows} × {work.longest:,}",
-        f"rows × longest row; {work.accumulate} per step on each device",
+        f"rows × longest row; {work.accumulate} per step and device",
     )
     if work.rows is not None and work.epoch_tokens is not None:
         yield (
