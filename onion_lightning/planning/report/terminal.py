@@ -29,10 +29,11 @@ def show_plan(plan: TrainingPlan, file: Path | None) -> None:
     console.print(Text(f"  {title(plan)}", "bold"), width=width)
     for table in (memory_table(plan), work_table(plan), *([] if plan.probe is None else [probe_table(plan.probe)])):
         console.print(table, width=width, highlight=False)
-    for line in verdict(plan):
-        console.print(Padding(line, (0, 0, 0, 2), expand=False), width=width, highlight=False)
+    console.print(Padding(verdict(plan), (0, 0, 0, 2), expand=False), width=width, highlight=False)
     if plan.remedies:
         console.print(remedy_table(plan), width=width, highlight=False)
+    for line in findings(plan):
+        console.print(Padding(line, (0, 0, 0, 2), expand=False), width=width, highlight=False)
     for sentence in assumptions(plan):
         console.print(Padding(Text(sentence, "dim"), (0, 0, 0, 2), expand=False), width=width, highlight=False)
     if file is not None:
@@ -156,19 +157,20 @@ def probe_table(probe: Probe) -> Table:
     return table
 
 
-def verdict(plan: TrainingPlan) -> Iterator[Text]:
-    """Yield whether the run fits, and what else was asked for."""
-    memory = plan.target.memory
-    if plan.fits is None or memory is None:
-        yield Text("The card is unknown. Give --gpu to see whether the run fits.", "yellow")
-    elif plan.fits:
-        yield Text(f"It fits, and {SPARE:.0%} or more of the memory stays free.", "green")
-    else:
-        text = Text(f"It does not fit: {SPARE:.0%} of the memory must stay free.", "red")
-        text.append(
-            " With these flags it does, cheapest first:" if plan.remedies else " No flags make it fit.", "default"
-        )
-        yield text
+def verdict(plan: TrainingPlan) -> Text:
+    """Return whether the run fits."""
+    if plan.fits is None:
+        return Text("The card is unknown. Give --gpu to see whether the run fits.", "yellow")
+    if plan.fits:
+        return Text(f"It fits, and {SPARE:.0%} or more of the memory stays free.", "green")
+    text = Text(f"It does not fit: {SPARE:.0%} of the memory must stay free.", "red")
+    return text.append(
+        " With these flags it does, cheapest first:" if plan.remedies else " No flags make it fit.", "default"
+    )
+
+
+def findings(plan: TrainingPlan) -> Iterator[Text]:
+    """Yield the cards that the run fits, and the largest micro-batch if it was asked for."""
     if plan.cards:
         more = f" and {len(plan.cards) - SHOWN_CARDS} more" if len(plan.cards) > SHOWN_CARDS else ""
         yield Text(f"As configured, it fits {', '.join(plan.cards[:SHOWN_CARDS])}{more}.")
@@ -182,7 +184,7 @@ def verdict(plan: TrainingPlan) -> Iterator[Text]:
 
 def remedy_table(plan: TrainingPlan) -> Table:
     table = Table("flags", "peak, GB", "price", box=box.SIMPLE_HEAD)
-    table.columns[1].justify = "right"
+    table.columns[0].no_wrap, table.columns[1].justify = True, "right"
     for remedy in plan.remedies:
         table.add_row("\n".join(remedy.words()), gigabytes(remedy.peak + CUDA_CONTEXT), Text(remedy.price, "dim"))
     return table
