@@ -13,7 +13,12 @@ from onion_lightning.model.module import OnionModule
 from onion_lightning.model.optimizer_step import adamw_with_cosine
 from onion_lightning.planning.memory import MemoryPlan
 from onion_lightning.planning.report.cost import Range
-from onion_lightning.planning.report.process_memory import peak_so_far, release_memory, status
+from onion_lightning.planning.report.process_memory import (
+    peak_so_far,
+    release_memory,
+    return_freed_memory,
+    status,
+)
 from onion_lightning.planning.report.target import Target
 from onion_lightning.planning.training_step import full_batch
 
@@ -67,6 +72,7 @@ def run_probe(
         shape: rows of the micro-batch, and tokens of each.
         steps: number of optimizer steps.
     """
+    return_freed_memory()
     before = start_of_memory(device)
     module.load_base(device, target.precision)
     release_memory()

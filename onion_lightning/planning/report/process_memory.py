@@ -6,8 +6,10 @@ import re
 import sys
 from pathlib import Path
 
-__all__ = ["peak_so_far", "release_memory", "status"]
+__all__ = ["peak_so_far", "release_memory", "return_freed_memory", "status"]
 
+# Parameters of glibc's `mallopt`: sizes above the first are mapped on their own, what is free above the second is returned.
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -27,6 +29,18 @@ def peak_so_far() -> int:
     peak = status("VmHWM")
     CLEAR.write_text("5")
     return peak
+
+
+def return_freed_memory() -> None:
+    """Have glibc return freed tensors to the system at once, for the rest of this process.
+
+    By default it keeps them, in pieces that the next tensors may not fit: the process then grows beyond what it needs.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
+        if mallopt is not None:
+            mallopt(MMAP_THRESHOLD, 65536)
+            mallopt(TRIM_THRESHOLD, 0)
 
 
 def release_memory() -> None:
