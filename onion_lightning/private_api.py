@@ -6,7 +6,7 @@ hyperparameters override explicit flags, and `training/resume.py` corrects posit
 
 from argparse import ArgumentParser
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -28,6 +28,7 @@ __all__ = [
     "attached_trainer",
     "attention_implementation",
     "attention_kernel",
+    "attention_products",
     "cpu_has_bfloat16",
     "dataset_fingerprint",
     "drop_anonymous",
@@ -143,6 +144,25 @@ def attention_kernel(query: torch.Tensor, key: torch.Tensor) -> str:
     grouped = query.shape[1] != key.shape[1]
     choice = torch._fused_sdp_choice(query, key, key, None, 0.0, True, enable_gqa=grouped)
     return SDPBackend(choice).name.lower().removesuffix("_attention")
+
+
+class AttentionProducts(NamedTuple):
+    """The matrix products in an attention kernel, and the position of the queries in its arguments; the keys follow."""
+
+    products: int
+    query: int
+
+
+def attention_products(operation: Any) -> AttentionProducts | None:
+    """Return what an operation computes if it is the attention kernel that torch chooses on a CPU, or its gradient.
+
+    The gradient computes the scores again, and four products of their size.
+    """
+    known = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: AttentionProducts(2, 0),
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: AttentionProducts(5, 1),
+    }
+    return known.get(operation)
 
 
 def dataset_fingerprint(rows: "datasets.Dataset") -> str:

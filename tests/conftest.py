@@ -49,8 +49,9 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _remember_predictions() -> Iterator[None]:
-    """Predict the memory of the same model and flags once: every `fit` does so when it starts."""
+    """Predict the memory of the same model and flags once: every `fit` does so when it starts, and `plan` several times."""
     from onion_lightning.planning import start_line
+    from onion_lightning.planning.report import result
 
     known: dict[str, Any] = {}
     predict = start_line.predict_memory
@@ -61,9 +62,9 @@ def _remember_predictions() -> Iterator[None]:
             known[key] = predict(config, **flags)
         return known[key]
 
-    start_line.predict_memory = remember
+    start_line.predict_memory = result.predict_memory = remember
     yield
-    start_line.predict_memory = predict
+    start_line.predict_memory = result.predict_memory = predict
 
 
 def save_tiny_base(folder: Path) -> None:
@@ -131,7 +132,7 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
         if command not in ("export", "preview"):  # they load no model
             line += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]  # on every CPU
         line += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-        if command not in ("attend", "export", "preview", "serve"):  # they run without a Trainer
+        if command not in ("attend", "export", "plan", "preview", "serve"):  # they run without a Trainer
             line += ["--trainer.devices", "1", "--trainer.max_epochs", "2", "--trainer.num_sanity_val_steps", "0"]
             line += ["--trainer.log_every_n_steps", "1"]
         if command == "predict":

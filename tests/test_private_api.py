@@ -211,3 +211,13 @@ def test_a_few_rows_can_be_multiplied_by_8_bit_weights():
     x, weight = torch.randn(3, 64, dtype=torch.bfloat16), torch.randint(-127, 128, (32, 64), dtype=torch.int8)
     found = private_api.int8_product(x, weight)
     torch.testing.assert_close(found.float(), x.float() @ weight.float().T, rtol=2**-7, atol=2.0)
+
+
+@pytest.mark.parametrize(("suffix", "products"), [("", 2), ("_backward", 5)])
+def test_the_attention_kernel_of_a_cpu_takes_its_queries_and_keys_where_they_are_looked_for(suffix, products):
+    kernel = getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{suffix}")
+    found = private_api.attention_products(kernel)
+    names = [argument.name for argument in kernel.default._schema.arguments]
+    assert names[found.query : found.query + 2] == ["query", "key"]
+    assert found.products == products
+    assert private_api.attention_products(torch.ops.aten.mm) is None

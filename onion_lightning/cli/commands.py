@@ -8,11 +8,12 @@ import lightning.pytorch as pl
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
 from onion_lightning.export.command import run_export
+from onion_lightning.planning.command import run_plan
 from onion_lightning.preview.command import run_preview
 from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
 
-__all__ = ["COMMANDS", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
+__all__ = ["COMMANDS", "PLANNING", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
 
 
 class TrainerCommands:
@@ -26,6 +27,7 @@ class SessionCommands:
 
     attend = run_attend
     export = run_export
+    plan = run_plan
     preview = run_preview
     serve = run_serve
 
@@ -45,5 +47,6 @@ def names(commands: type) -> tuple[str, ...]:
 
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
-UNLOGGED = ("validate", "test", "predict", "preview", "serve")  # the commands without a logger
+UNLOGGED = ("validate", "test", "predict", "plan", "preview", "serve")  # the commands without a logger
+PLANNING = ("plan",)  # the commands that plan a run for another machine: they take the device that is there
 WEIGHTLESS = ("export", "preview")  # the commands that load no model: they have neither a device nor a precision

@@ -18,6 +18,7 @@ from onion_lightning.private_api import process_group_timeout
 
 __all__ = [
     "Launcher",
+    "count_devices",
     "die_with_parent",
     "find_launcher",
     "follow_launcher",
@@ -81,7 +82,7 @@ def follow_launcher(options: Any, typed: set[str]) -> None:
         return
     for name, started in (("devices", launcher.devices), ("num_nodes", launcher.num_nodes)):
         given = options[name]
-        wanted = count(given)
+        wanted = count_devices(given)
         if wanted == started:
             continue
         option = f"{launcher.options[name]} {started}"
@@ -95,7 +96,7 @@ def follow_launcher(options: Any, typed: set[str]) -> None:
         options[name] = started
 
 
-def count(given: Any) -> int | None:
+def count_devices(given: Any) -> int | None:
     """Return the number of devices or nodes that a value asks for; None if it leaves the number open."""
     if isinstance(given, list):
         return len(given)

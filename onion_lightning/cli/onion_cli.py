@@ -13,7 +13,15 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import Precision
 
-from onion_lightning.cli.commands import COMMANDS, SESSION_COMMANDS, UNLOGGED, WEIGHTLESS, OnionSession, OnionTrainer
+from onion_lightning.cli.commands import (
+    COMMANDS,
+    PLANNING,
+    SESSION_COMMANDS,
+    UNLOGGED,
+    WEIGHTLESS,
+    OnionSession,
+    OnionTrainer,
+)
 from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
 from onion_lightning.cli.parsing.arguments import given_keys, predict_command
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
@@ -34,6 +42,7 @@ from onion_lightning.cli.trainer import (
     choose_precision,
     explain,
     session_device,
+    trainer_flags,
     training_device,
     wandb_arguments,
 )
@@ -155,6 +164,10 @@ class OnionCLI(LightningCLI):
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
         if self.subcommand in UNLOGGED:
             self.options.trainer["logger"] = False
+        if self.subcommand in PLANNING:
+            self.planned = trainer_flags(self.options.trainer)
+            accelerator = "cpu" if self.planned.accelerator == "cpu" else "auto"
+            self.options.trainer["accelerator"], self.options.trainer["precision"] = accelerator, None
         if self.subcommand in WEIGHTLESS:
             self.options.trainer["accelerator"], self.options.trainer["precision"] = "cpu", None
         if self.subcommand in SESSION_COMMANDS:
@@ -196,6 +209,8 @@ class OnionCLI(LightningCLI):
             device = session_device(self.options.trainer.accelerator, self.typed)
             session = OnionSession(loggers if isinstance(loggers, list) else [], device)
             session.precision = choose_precision(self.options.trainer.precision, session.device)
+            if self.subcommand in PLANNING:
+                session.flags = self.planned
             return session
         fits = self.subcommand == "fit"
         plugins = as_list(built.trainer.plugins or [])

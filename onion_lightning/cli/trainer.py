@@ -24,11 +24,13 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
+from onion_lightning.cli.launchers import count_devices
 from onion_lightning.cli.parsing.wording import explain_trainer
-from onion_lightning.errors import OnionError, sentence
+from onion_lightning.errors import OnionError, check_range, sentence
 from onion_lightning.messages import tell
 from onion_lightning.model.base_model import best_precision, compute_dtype, has_bfloat16
 from onion_lightning.private_api import starts_ranks_midway
+from onion_lightning.training.session import TrainerFlags
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "choose_precision",
     "explain",
     "session_device",
+    "trainer_flags",
     "training_device",
     "wandb_arguments",
 ]
@@ -142,6 +145,33 @@ def session_device(accelerator: Any, typed: Collection[str]) -> torch.device:
     if "trainer.accelerator" in typed and accelerator in ("gpu", "cuda") and device.type == "cpu":
         raise OnionError(f"--trainer.accelerator {accelerator}: there is no GPU; give cpu, or omit the flag.")
     return device
+
+
+def trainer_flags(options: Any) -> TrainerFlags:
+    """Return what a configuration's `trainer` section asks for.
+
+    Raises:
+        OnionError: a number, or the accelerator, is not possible.
+    """
+    devices = count_devices(options.devices)
+    least = {"devices": (devices, 1), "num_nodes": (options.num_nodes, 1)}
+    least |= {"max_epochs": (options.max_epochs, -1), "max_steps": (options.max_steps, -1)}
+    for name, (number, smallest) in least.items():
+        check_range(f"--trainer.{name}", options[name], number is None or number >= smallest, f"at least {smallest}")
+    limit = options.limit_train_batches
+    good = limit is None or (limit > 0 and (limit <= 1 or isinstance(limit, int)))
+    check_range("--trainer.limit_train_batches", limit, good, "a number of micro-batches, or a fraction up to 1.0")
+    choose_accelerator(options.accelerator)
+    asked = options.precision
+    return TrainerFlags(
+        accelerator=str(options.accelerator),
+        precision=None if asked is None else ALIASES.get(str(asked), str(asked)),
+        devices=devices,
+        num_nodes=options.num_nodes,
+        max_epochs=options.max_epochs,
+        max_steps=options.max_steps,
+        limit_train_batches=options.limit_train_batches,
+    )
 
 
 def as_list(value: Any) -> list[Any]:

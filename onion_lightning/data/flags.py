@@ -7,7 +7,7 @@ from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.files.columns import Columns
 from onion_lightning.errors import OnionError, check_range
 
-__all__ = ["check_flags"]
+__all__ = ["check_flags", "check_length"]
 
 
 def check_flags(data: Any) -> None:
@@ -37,6 +37,19 @@ def check_flags(data: Any) -> None:
         raise OnionError(
             f"--data.val_fraction {val}: with --data.test_fraction {test} leaves no rows to train on; give smaller"
             " fractions."
+        )
+
+
+def check_length(data: Any, context: int) -> None:
+    """Check `--data.max_length` of an `OnionDataModule` against the base model's context length in tokens.
+
+    Raises:
+        OnionError: it is larger.
+    """
+    if data.max_length > context:
+        raise OnionError(
+            f"--data.max_length {data.max_length}: the context length is {context} tokens for {data.base_model}; give at most"
+            f" {context}."
         )
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.files.columns import Columns
-from onion_lightning.data.flags import check_flags
+from onion_lightning.data.flags import check_flags, check_length
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
@@ -156,12 +156,7 @@ class OnionDataModule(pl.LightningDataModule):
         from onion_lightning.data.encoding import encode_corpus
         from onion_lightning.data.files.cache import writing_cache
 
-        context = self.context
-        if self.max_length > context:
-            raise OnionError(
-                f"--data.max_length {self.max_length}: the context length is {context} tokens for {self.base_model}; give"
-                f" at most {context}."
-            )
+        check_length(self, self.context)
         with writing_cache():
             corpus = load_corpus(self.path, self.columns, self.cleaning, self.filters, *self.fractions)
             self.tokenizer = load_tokenizer(self.base_model)

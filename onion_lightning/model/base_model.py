@@ -128,11 +128,11 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
             f"--model.base_model {base_model}: {len(missing)} of its weights are missing, such as {missing[0]}; download it"
             " again."
         )
-    freeze(model, dtype)
+    freeze(model, dtype, load_in != "none")
     return model
 
 
-def freeze(model: PreTrainedModel, dtype: torch.dtype) -> None:
+def freeze(model: PreTrainedModel, dtype: torch.dtype, quantized: bool) -> None:
     """Freeze a model in place: `dtype` in all that is not quantized, and this project's layers for what is."""
     # Imported here because bitsandbytes takes a second to import, and `--help` imports this module.
     from onion_lightning.model.frozen_linear import freeze_quantized_layers
@@ -140,5 +140,6 @@ def freeze(model: PreTrainedModel, dtype: torch.dtype) -> None:
     model.requires_grad_(False)
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            parameter.data = parameter.data.to(dtype)
+            # On a CPU, a tensor that kept its dtype would keep the whole file mapped, which counts as memory of this process.
+            parameter.data = parameter.data.to(dtype, copy=quantized and parameter.device.type == "cpu")
     freeze_quantized_layers(model, dtype)

@@ -13,7 +13,7 @@ from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule
 from onion_lightning.private_api import FakeTensorMode
 
-__all__ = ["frozen_linear_layers", "load_fake_base", "nf4_layer", "quantize", "tensors_of"]
+__all__ = ["count_parameters", "frozen_linear_layers", "load_fake_base", "nf4_layer", "quantize", "tensors_of"]
 
 
 def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.dtype, fake: FakeTensorMode) -> None:
@@ -92,6 +92,16 @@ def frozen_linear_layers(base: PreTrainedModel) -> list[torch.nn.Linear]:
     head = base.get_output_embeddings()
     linear = [layer for layer in base.modules() if isinstance(layer, torch.nn.Linear) and layer is not head]
     return [layer for layer in linear if not layer.weight.requires_grad]
+
+
+def count_parameters(module: OnionModule) -> tuple[int, int]:
+    """Return the number of parameters of the base model, as they were before they were quantized, and of the adapters."""
+    linear = frozen_linear_layers(module.language_model)
+    counted = {id(one) for layer in linear for one in tensors_of(layer)}
+    others = sum(one.numel() for one in module.parameters() if not one.requires_grad and id(one) not in counted)
+    biases = sum(layer.bias.numel() for layer in linear if layer.bias is not None)
+    products = sum(layer.in_features * layer.out_features for layer in linear)
+    return products + biases + others, sum(one.numel() for one in module.parameters() if one.requires_grad)
 
 
 def tensors_of(layer: torch.nn.Module) -> Iterator[torch.Tensor]:

@@ -20,7 +20,7 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
 class LiveMemory(TorchDispatchMode):
     """Counts the storages that operations create inside this context, from their creation until they are freed.
 
-    Tensors that existed before are not counted, nor is what a kernel allocates for itself. torch's
+    Tensors that existed before are not counted, nor is what most kernels allocate for themselves (`scratch_bytes`). torch's
     `torch.distributed._tools.mem_tracker.MemTracker` does this by category, but it registers a hook on every parameter,
     which fails on frozen ones (torch 2.13).
 
@@ -39,6 +39,7 @@ class LiveMemory(TorchDispatchMode):
         self.peak = self.now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.peak = max(self.peak, self.now + scratch_bytes(func, args))
         output = func(*args, **(kwargs or {}))
         for storage in storages_in(output):
             if id(storage) not in self.alive and not any(storage is known for known in storages_in(args)):
@@ -53,6 +54,14 @@ class LiveMemory(TorchDispatchMode):
 
     def remove(self, key: int) -> None:
         self.now -= self.alive.pop(key)
+
+
+def scratch_bytes(func: Any, args: Any) -> int:
+    """Return the size of the large temporary tensors that an operation creates inside its kernel, where they cannot be seen.
+
+    `logsumexp` subtracts the maxima into a tensor of the size of its input.
+    """
+    return int(args[0].nbytes) if func is torch.ops.aten.logsumexp.default else 0
 
 
 def storages_in(value: Any) -> Iterator[torch.UntypedStorage]:

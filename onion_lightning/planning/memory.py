@@ -13,7 +13,7 @@ from onion_lightning.errors import OnionError, shorten
 from onion_lightning.model.adapters import TargetModules
 from onion_lightning.model.base_model import LoadIn, compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.planning.fake_model import frozen_linear_layers, tensors_of
+from onion_lightning.planning.fake_model import count_parameters, frozen_linear_layers, tensors_of
 from onion_lightning.planning.live_memory import storage_bytes
 from onion_lightning.planning.tracer import Tracer
 from onion_lightning.planning.training_step import DeviceType, StepMemory
@@ -25,7 +25,7 @@ CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS: an as
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The memory of a training run on one device, in bytes.
+    """The memory of a training run on one device, in bytes, and the size of the model and of the computation.
 
     Attributes:
         linear: frozen linear layers, quantized or not.
@@ -39,6 +39,11 @@ class MemoryPlan:
         workspace: dequantized weights, temporary and recomputed tensors: their largest addition to the activations, in
             the decoder.
         step: temporary tensors of the optimizer step, when there are no activations.
+        parameters: number of parameters of the base model.
+        trainable: number of parameters of the adapters.
+        trained_tensors: number of tensors that they are in.
+        products: floating-point operations of the matrix products of a micro-batch, forward and backward.
+        attention: the same of its attention kernels.
     """
 
     linear: int
@@ -51,6 +56,11 @@ class MemoryPlan:
     logits: int
     workspace: int
     step: int
+    parameters: int
+    trainable: int
+    trained_tensors: int
+    products: int
+    attention: int
 
     @property
     def weights(self) -> int:
@@ -153,6 +163,7 @@ def make_plan(
     frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
     trained = [one for one in module.parameters() if one.requires_grad]
     known = {id(one) for one in linear}
+    parameters, trainable = count_parameters(module)
     gradients = storage_bytes(one.grad for one in trained if one.grad is not None)
     return MemoryPlan(
         linear=storage_bytes(linear),
@@ -165,4 +176,9 @@ def make_plan(
         logits=traced.loss,
         workspace=traced.layers,
         step=step,
+        parameters=parameters,
+        trainable=trainable,
+        trained_tensors=len(trained),
+        products=traced.products,
+        attention=traced.attention,
     )

@@ -41,7 +41,7 @@ def explain_out_of_memory(command: str, options: Mapping[str, Any], error: BaseE
 
 def remedies(command: str, model: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
     """Yield what saves memory and has not been done yet, cheapest first."""
-    trains = command == "fit"
+    trains = command in ("fit", "plan")
     rows = data["batch_size"]
     if command != "attend" and rows > 1:
         yield f"--data.batch_size {rows // 2}" + (", which does not change the effective batch" if trains else "")

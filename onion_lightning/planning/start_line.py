@@ -17,7 +17,7 @@ from onion_lightning.planning.out_of_memory import remedies
 from onion_lightning.pretrained.locate import load_config
 from onion_lightning.private_api import attention_kernel
 
-__all__ = ["StartLine", "describe_device", "describe_memory"]
+__all__ = ["WEIGHTS", "StartLine", "available_memory", "describe_device", "describe_memory"]
 
 WEIGHTS = {"int8": "8-bit", "nf4": "4-bit", "none": "unquantized"}
 

@@ -8,6 +8,7 @@ import torch
 from onion_lightning.data.collate import Batch
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.optimizer_step import adamw_with_cosine
+from onion_lightning.planning.flops import FlopCount
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 
 __all__ = ["DeviceType", "StepMemory", "full_batch", "trace_optimizer", "trace_step"]
@@ -17,17 +18,22 @@ DeviceType = Literal["cuda", "cpu"]
 
 @dataclass
 class StepMemory:
-    """The memory of the forward and backward pass of a micro-batch, in bytes, without weights, gradients and optimizer.
+    """The memory of the forward and backward pass of a micro-batch, in bytes, without weights, gradients and optimizer; and
+    its floating-point operations.
 
     Attributes:
         activations: what the decoder keeps for its backward pass.
         loss: largest addition to the activations while the loss and its gradient are computed, mostly logits.
         layers: largest addition to the activations while the decoder runs forward or backward.
+        products: operations of matrix products.
+        attention: operations of attention kernels.
     """
 
     activations: int = 0
     loss: int = 0
     layers: int = 0
+    products: int = 0
+    attention: int = 0
 
 
 class CudaDropout(torch.nn.Dropout):
@@ -74,7 +80,7 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
         dtype: of autocast; float32 turns autocast off.
         device_type: whose dropout to use.
     """
-    memory, found = LiveMemory(), StepMemory()
+    memory, count, found = LiveMemory(), FlopCount(), StepMemory()
 
     def after_decoder(decoder: torch.nn.Module, inputs: Any, output: Any) -> None:
         found.activations, found.layers = memory.now, memory.peak - memory.now
@@ -90,7 +96,7 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
     if device_type == "cuda":
         use_dropout_of_cuda(module)
     batch = full_batch(rows, length)
-    with memory:
+    with memory, count:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             loss = module.loss_sum(batch)
         loss.backward()
@@ -98,6 +104,7 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
     if not found.loss:  # there is no gradient of the decoder
         after_loss(loss)
     found.layers = max(found.layers, memory.peak - found.activations)
+    found.products, found.attention = count.products, count.attention
     return found
 
 

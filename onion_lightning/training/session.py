@@ -5,6 +5,7 @@ and the loggers.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,11 +15,35 @@ from onion_lightning.model.base_model import best_precision
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import read_checkpoint
 
-__all__ = ["Session"]
+__all__ = ["Session", "TrainerFlags"]
+
+
+@dataclass(frozen=True)
+class TrainerFlags:
+    """What a config asks of the Trainer, for a command that plans a run and builds none. The attributes are its arguments.
+
+    Attributes:
+        accelerator: gpu, cpu or auto.
+        precision: one of those of `compute_dtype`, or what it refuses; None for the best of the device.
+        devices: number of devices of a node; None for all of them.
+        num_nodes: number of nodes.
+        max_epochs: None for Lightning's default.
+        max_steps: optimizer steps; -1 for no limit.
+        limit_train_batches: micro-batches of an epoch on one device, or a fraction of it; None for all.
+    """
+
+    accelerator: str = "auto"
+    precision: str | None = None
+    devices: int | None = 1
+    num_nodes: int = 1
+    max_epochs: int | None = None
+    max_steps: int = -1
+    limit_train_batches: int | float | None = None
 
 
 class Session:
-    """Runs a command on one device, without a Trainer. `precision` may be set before a model is loaded.
+    """Runs a command on one device, without a Trainer. `precision` may be set before a model is loaded, and `flags` to those
+    of the config.
 
     Args:
         loggers: those of the config.
@@ -29,6 +54,7 @@ class Session:
         self.loggers = list(loggers)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = best_precision(self.device)
+        self.flags = TrainerFlags()
 
     def load(self, model: OnionModule, ckpt_path: str | None) -> None:
         """Load the base model on the device, and a checkpoint's adapters into it; leaves the model in `eval()`.

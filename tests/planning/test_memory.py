@@ -126,6 +126,17 @@ def test_live_memory_counts_what_is_alive_and_no_view_or_older_tensor():
         assert memory.peak == two.untyped_storage().nbytes()
 
 
+def test_what_logsumexp_allocates_inside_its_kernel_is_counted():
+    logits = torch.zeros(20, 1000)  # 80,000 bytes
+    with LiveMemory() as memory:
+        logits.logsumexp(1)
+    assert memory.peak == logits.nbytes
+    with torch.profiler.profile(profile_memory=True) as profile:
+        logits.logsumexp(1)
+    allocated = [event.self_cpu_memory_usage for event in profile.events()]
+    assert sum(size for size in allocated if size >= logits.nbytes) == logits.nbytes
+
+
 @pytest.mark.parametrize("load_in", ["int8", "none"])
 def test_checkpointing_stores_less_and_recomputes_more(tiny_base, load_in):
     without, checkpointed = (

@@ -29,6 +29,10 @@ MEANINGLESS = {
 OBEYED = {
     "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
     "export": {"logger", "enable_progress_bar"},
+    "plan": {
+        *("accelerator", "precision", "devices", "num_nodes", "strategy"),
+        *("max_epochs", "max_steps", "limit_train_batches", "enable_progress_bar"),
+    },
     "preview": {"enable_progress_bar"},
     "serve": {"accelerator", "precision", "enable_progress_bar"},
 }

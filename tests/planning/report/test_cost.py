@@ -1,0 +1,47 @@
+"""Time, money, checkpoints and communication, computed by hand."""
+
+import pytest
+
+from onion_lightning.planning.report.cost import estimate_cost
+from tests.planning.report.plans import made_plan, made_target, made_work
+
+# 10,000 operations of products for each token and 5 of attention for each squared length, of 8 rows of 50 tokens
+FLOPS = 8 * 50 * 2_000_000 / 200 + 8 * 3000 * 100_000 / (2 * 100**2)
+
+
+def cost(load_in="int8", checkpointing=False, price=None, **target):
+    return estimate_cost(made_plan(), load_in, checkpointing, made_work(), made_target(**target), price)
+
+
+def test_the_operations_of_a_step_follow_from_its_tokens_and_attention_from_their_squares():
+    assert cost().step_flops == FLOPS == 4_120_000
+
+
+@pytest.mark.parametrize(("load_in", "bytes_"), [("int8", 9), ("nf4", 4.5), ("none", 2)])
+@pytest.mark.parametrize(("checkpointing", "passes"), [(False, 2), (True, 3)])
+def test_a_step_takes_its_products_on_all_ranks_and_reading_the_weights_in_each_pass(
+    load_in, bytes_, checkpointing, passes
+):
+    reading = 2 * passes * 8000 * bytes_ / 1e5
+    low, high = cost(load_in, checkpointing).step_seconds
+    assert low == pytest.approx(FLOPS / (2 * 1e6 * 0.5) + reading)
+    assert high == pytest.approx(FLOPS / (2 * 1e6 * 0.25) + reading)
+
+
+def test_the_run_takes_all_its_steps_and_costs_the_price_of_every_device():
+    found = cost(price=36.0)
+    assert found.seconds == tuple(50 * one for one in found.step_seconds)
+    assert found.money == pytest.approx([2 * 36 / 3600 * one for one in found.seconds])
+    assert cost().money is None
+
+
+def test_of_a_device_without_a_known_rate_time_and_money_are_unknown():
+    found = cost(price=1.0, rate=None)
+    assert (found.step_seconds, found.seconds, found.money) == (None, None, None)
+
+
+def test_a_step_exchanges_the_gradients_and_two_numbers():
+    found = cost(ranks=4)
+    assert (found.exchanged, found.sent) == (52, 78)  # 2 * 3/4
+    alone = cost(ranks=1)
+    assert (alone.exchanged, alone.sent) == (0, 0)

@@ -1,0 +1,155 @@
+"""The `plan` command: what it prints and writes, with any config, and what it refuses."""
+
+import json
+import sys
+
+import pytest
+
+from onion_lightning.cli.main import main
+from onion_lightning.planning.memory import CUDA_CONTEXT, predict_memory
+from onion_lightning.pretrained.locate import load_config
+from tests.conftest import ROOT
+
+GPUS = ("--trainer.accelerator", "gpu", "--trainer.precision", "16-mixed", "--trainer.devices", "2")
+
+
+@pytest.fixture
+def planned(run, tmp_path):
+    """Run the command, and return the content of plan.json."""
+
+    def command(*words):
+        run("plan", *words, "--output", str(tmp_path / "plan"), "--overwrite", "true")
+        return json.loads((tmp_path / "plan" / "plan.json").read_text(encoding="utf-8"))
+
+    return command
+
+
+def peak(plan, checkpointing=False):
+    return plan["memory"]["with_checkpointing" if checkpointing else "without_checkpointing"]["peak"]
+
+
+def test_nothing_is_loaded_or_written_unless_it_is_asked_for(run, tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.chdir(tmp_path)
+    run("plan")
+    assert [path.name for path in tmp_path.iterdir()] == []
+    assert not any("Loaded" in record.message for record in caplog.records)
+    assert "It fits" in capsys.readouterr().err
+
+
+def test_the_memory_is_the_prediction_for_the_largest_micro_batch_on_one_of_the_devices(planned, tiny_base):
+    plan = planned("--gpu", "A100 80GB", *GPUS)
+    assert plan["target"]["ranks"] == 2
+    flags = {"load_in": "int8", "precision": "16-mixed", "lora_rank": 8, "target_modules": ["q_proj", "v_proj"]}
+    shape = {"rows": 4, "length": plan["work"]["longest"], "ranks": 2, "device_type": "cuda"}
+    for checkpointing in (False, True):
+        expected = predict_memory(load_config(str(tiny_base)), gradient_checkpointing=checkpointing, **flags, **shape)
+        assert peak(plan, checkpointing) == expected.total
+    assert plan["cost"]["exchanged"] == expected.gradients + 12
+    assert plan["fits"]
+
+
+def test_a_card_that_is_too_small_gets_flags_with_which_the_run_is_predicted_to_fit(planned, tiny_base, capsys):
+    usable = (peak(planned("--gpu", "24GB")) + peak(planned("--gpu", "24GB"), True)) // 2
+    card = f"{(usable + CUDA_CONTEXT) / 0.9e9:.9f}GB"
+    capsys.readouterr()
+    plan = planned("--gpu", card)
+    printed = capsys.readouterr().err
+    assert not plan["fits"]
+    assert "It does not fit" in printed
+    assert {"--model.gradient_checkpointing": True} in [one["flags"] for one in plan["remedies"]]
+    for remedy in plan["remedies"]:
+        assert remedy["peak"] <= usable
+        words = [word for flag, value in remedy["flags"].items() for word in (flag, str(value).lower())]
+        assert all(f"{flag} {value}" in printed for flag, value in zip(words[::2], words[1::2], strict=True))
+        again = planned("--gpu", card, *words)
+        assert again["fits"]
+        assert peak(again, again["settings"]["gradient_checkpointing"]) == remedy["peak"]
+
+
+def test_the_largest_micro_batch_divides_the_global_batch_and_the_next_one_does_not_fit(planned):
+    sizes = (1, 2, 4, 8)
+    peaks = {size: peak(planned("--gpu", "24GB", "--data.batch_size", str(size))) for size in sizes}
+    card = f"{(peaks[4] + CUDA_CONTEXT) / 0.9e9 + 1e-6:.9f}GB"
+    found = planned("--gpu", card, "--find_batch_size", "true")["largest_batch"]
+    assert found == {"batch_size": 4, "peak": peaks[4]}
+    assert planned("--gpu", "24GB", "--find_batch_size", "true")["largest_batch"]["batch_size"] == 8
+    assert planned("--gpu", "0.1GB", "--find_batch_size", "true")["largest_batch"] == {"batch_size": None, "peak": None}
+
+
+def test_the_price_is_that_of_each_device(planned, capsys):
+    one, two = (planned("--gpu", "T4", *GPUS[:4], *n, "--price_per_hour", "2") for n in ((), GPUS[4:]))
+    assert one["cost"]["money"] == pytest.approx([2 / 3600 * end for end in one["cost"]["seconds"]])
+    assert two["cost"]["money"] == pytest.approx([4 / 3600 * end for end in two["cost"]["seconds"]])
+    assert "cost of the run" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_a_run_has_the_predicted_size(run, planned, tmp_path):
+    expected = planned("--model.target_modules", "all-linear", "--model.lora_rank", "64")["cost"]["checkpoint"]
+    words = ("--model.target_modules", "all-linear", "--model.lora_rank", "64", "--trainer.limit_val_batches", "0")
+    run("fit", *words, "--trainer.max_steps", "2")
+    assert (tmp_path / "run" / "last.ckpt").stat().st_size == pytest.approx(expected, rel=0.05)
+
+
+def test_the_probe_trains_three_steps_and_stands_beside_the_prediction(planned, capsys):
+    found = planned("--probe", "true")["probe"]
+    assert len(found["seconds"]) == 3
+    assert found["predicted_peak"] > 0
+    assert "measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", ["ddp8", "gpu1", "qlora"])
+def test_the_configs_for_gpus_are_planned_offline_on_a_machine_without_one(config, tmp_path, capsys):
+    words = [
+        "plan",
+        "--config",
+        str(ROOT / "configs" / f"{config}.yaml"),
+        "--gpu",
+        "RTX 4090",
+        "--output",
+        str(tmp_path),
+    ]
+    assert main(words) == 0
+    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    memory = plan["memory"]["with_checkpointing"]
+    assert (memory["parameters"], memory["trainable"]) == (6_738_415_616, 4_194_304)
+    assert plan["target"]["ranks"] == (8 if config == "ddp8" else 1)
+    assert plan["fits"]
+    assert plan["cost"]["seconds"][0] > 0
+    assert "wandb" not in sys.modules or not list(tmp_path.rglob("wandb"))
+
+
+def test_a_config_for_gpus_without_a_card_lists_those_that_it_fits(planned, capsys):
+    plan = planned(*GPUS)
+    assert (plan["fits"], plan["target"]["memory"], plan["cost"]["step_seconds"]) == (None, None, None)
+    assert "T4" in plan["cards"]
+    assert "Give --gpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--gpu", "A100"), "--gpu A100: may be A100 40GB or A100 80GB"),
+        (("--gpu", "Voodoo 2"), "--gpu Voodoo 2: is not in the table of cards"),
+        (("--price_per_hour", "-1"), "--price_per_hour -1.0: must be at least 0"),
+        (("--trainer.devices", "0"), "--trainer.devices 0: must be at least 1"),
+        (("--trainer.max_epochs", "-2"), "--trainer.max_epochs -2: must be at least -1"),
+        (
+            ("--trainer.limit_train_batches", "1.5"),
+            "--trainer.limit_train_batches 1.5: must be a number of micro-batches",
+        ),
+        (("--trainer.num_nodes", "0"), "--trainer.num_nodes 0: must be at least 1"),
+        (("--trainer.precision", "16-true"), "--trainer.precision 16-true: adapters are trained in float32"),
+        (("--trainer.accelerator", "tpu"), "--trainer.accelerator tpu: is not supported"),
+        (("--trainer.gradient_clip_val", "1"), "--trainer.gradient_clip_val: has no effect, because plan"),
+        (("--data.path", "none.csv"), "no such file"),
+        (("--model.base_model", "someone/Some-Model"), "--model.base_model someone/Some-Model: is neither a local"),
+        (("--output", ""), "--output '': is empty"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_sentence(refused, words, says):
+    assert says in refused("plan", *words)
+
+
+def test_an_earlier_plan_is_replaced_only_on_request(run, refused, tmp_path):
+    run("plan", "--output", str(tmp_path / "p"))
+    assert "contains an earlier plan.json" in refused("plan", "--output", str(tmp_path / "p"))
