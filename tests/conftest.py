@@ -132,7 +132,7 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
         if command not in ("export", "preview"):  # they load no model
             line += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]  # on every CPU
         line += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-        if command not in ("attend", "export", "plan", "preview", "serve"):  # they run without a Trainer
+        if command not in ("attend", "export", "plan", "preview", "serve", "verify"):  # they run without a Trainer
             line += ["--trainer.devices", "1", "--trainer.max_epochs", "2", "--trainer.num_sanity_val_steps", "0"]
             line += ["--trainer.log_every_n_steps", "1"]
         if command == "predict":

@@ -12,6 +12,7 @@ from onion_lightning.planning.command import run_plan
 from onion_lightning.preview.command import run_preview
 from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
+from onion_lightning.verification.command import run_verify
 
 __all__ = ["COMMANDS", "PLANNING", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
 
@@ -30,6 +31,7 @@ class SessionCommands:
     plan = run_plan
     preview = run_preview
     serve = run_serve
+    verify = run_verify
 
 
 # LightningCLI reads the flags of every command from this class.
@@ -47,6 +49,6 @@ def names(commands: type) -> tuple[str, ...]:
 
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
-UNLOGGED = ("validate", "test", "predict", "plan", "preview", "serve")  # the commands without a logger
+UNLOGGED = ("validate", "test", "predict", "plan", "preview", "serve", "verify")  # the commands without a logger
 PLANNING = ("plan",)  # the commands that plan a run for another machine: they take the device that is there
 WEIGHTLESS = ("export", "preview")  # the commands that load no model: they have neither a device nor a precision

@@ -10,7 +10,7 @@ from onion_lightning.data.prompt import TEMPLATE
 from onion_lightning.errors import OnionError
 from onion_lightning.export.card import render_card
 from onion_lightning.export.merge import merge_weights, save_weights
-from onion_lightning.export.prompts import PROMPT_FILE, find_chat_template
+from onion_lightning.export.prompts import find_chat_template
 from onion_lightning.export.push import check_repository, push_folder
 from onion_lightning.export.recipes import MODELFILE, modelfile
 from onion_lightning.export.source import Source, read_source
@@ -20,10 +20,12 @@ from onion_lightning.output_folder import check_folder, replacing
 from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS
 from onion_lightning.training.session import Session
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
+from onion_lightning.verification.command import verify_folder
+from onion_lightning.verification.exported import CARD, MERGED, PROMPT_FILE
+from onion_lightning.verification.result import VERIFIED
 
 __all__ = ["FILES", "MERGED", "run_export"]
 
-CARD, MERGED, VERIFIED = "README.md", "merged", "verify.json"
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
@@ -41,20 +43,23 @@ def run_export(
     ckpt_path: str | None = None,
     output: str = "exported",
     merge: bool = False,
+    verify: bool = False,
     push: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the adapters of a checkpoint as a folder for peft, vLLM, llama.cpp and Ollama, with a model card.
 
-    Runs on the CPU, and loads no weights of the base model, except with --merge true: one file after the other.
+    Runs on the CPU, and loads no weights of the base model, except with --merge true (one file after the other) and --verify
+    true.
 
     Args:
         session: provides the loggers; W&B gets the adapters as an artifact.
         model: base model, adapters, and the decoding flags, which are the run's by default.
-        datamodule: not used.
+        datamodule: held-out articles for --verify true.
         ckpt_path: checkpoint to export (required): a file, last, best, or a folder of adapters.
         output: folder for the adapters, tokenizer, prompt template, model card and Modelfile.
         merge: write the base model with the adapters merged into its 16-bit weights, to the folder merged/ in it.
+        verify: compare the folder with the checkpoint, as the command verify does; it is not pushed if they differ.
         push: repository on the Hugging Face Hub (USER/NAME) to upload the folder to; lists the files if there is no token.
         overwrite: replace an earlier export in the output folder.
 
@@ -70,12 +75,14 @@ def run_export(
     source = read_source(model, ckpt_path)
     with replacing(folder, (*FILES, MERGED)) as part:
         write_export(source, part, output, merge)
-    for logger in session.loggers:
-        if isinstance(logger, CarefulWandbLogger):
-            logger.log_files("exported", folder, FILES)
     tell(
         f"Exported {source.checkpoint} to {folder}" + (f", and merged weights to {folder / MERGED}." if merge else ".")
     )
+    if verify:
+        verify_folder(session, model, datamodule, folder, ckpt_path)
+    for logger in session.loggers:
+        if isinstance(logger, CarefulWandbLogger):
+            logger.log_files("exported", folder, FILES)
     if push is not None:
         warn_local_base(source, push)
         push_folder(folder, push, (*FILES, MERGED))

@@ -1,17 +1,14 @@
 """Writes the prompt template for other programs, as text and as a `chat_template` that gives the same token ids."""
 
 import json
-from pathlib import Path
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from onion_lightning.data.prompt import TEMPLATE, encode_prompt
-from onion_lightning.errors import OnionError, reason
 
-__all__ = ["PROMPT_FILE", "chat_ids", "find_chat_template", "read_prompt_template"]
+__all__ = ["chat_ids", "find_chat_template"]
 
-PROMPT_FILE = "prompt_template.txt"  # with {headline} where the headline is inserted
 # A chat template is accepted if it encodes these as training did.
 PROBES = ("Area Man Wins", "  Two  spaces,\na line break ", "“Curly” — Ünïcode 🥚", "42", "a", "", "don't: 100% ▁ {x}")
 
@@ -44,20 +41,3 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, headline: str, template: str | 
         messages, chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=False
     )
     return cast(list[int], ids)
-
-
-def read_prompt_template(folder: Path) -> str:
-    """Return the prompt template in an exported folder, with `{headline}` where the headline is inserted.
-
-    Raises:
-        OnionError: the file is missing, or has no place for the headline.
-    """
-    try:
-        text = (folder / PROMPT_FILE).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise OnionError(
-            f"--path {folder}: its {PROMPT_FILE} cannot be read ({reason(error)}); export it again."
-        ) from error
-    if text.count("{headline}") != 1:
-        raise OnionError(f"--path {folder}: its {PROMPT_FILE} must contain {{headline}} once; export it again.")
-    return text

@@ -24,8 +24,10 @@ from onion_lightning.model.sampling import FiniteLogits, NucleusSampling
 
 __all__ = [
     "Decoding",
+    "autocast_as_trained",
     "context_length",
     "continue_prompts",
+    "evaluation_mode",
     "left_pad",
     "write_articles",
 ]

@@ -30,7 +30,9 @@ cpu = torch.device("cpu")
 load_model("demo", "int8", cpu, compute_dtype(best_precision(cpu)))
 os._exit(0)"""
 # Command lines that print something and end, with their exit status.
-STARTS = {f"{name} --help".strip(): 0 for name in ("fit", "", "attend", "evaluate", "plan", "preview", "serve")}
+STARTS = {
+    f"{name} --help".strip(): 0 for name in ("fit", "", "attend", "evaluate", "plan", "preview", "serve", "verify")
+}
 STARTS |= {"--version": 2, "fit --data.batch_sise 3": 2}
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 DEFAULT = {"KMP_BLOCKTIME": "200"}  # LLVM's default, which GNU's OpenMP ignores: __main__.py then sets nothing

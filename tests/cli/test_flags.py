@@ -4,7 +4,15 @@ import inspect
 
 import pytest
 
-from onion_lightning.cli.commands import run_attend, run_evaluate, run_export, run_plan, run_preview, run_serve
+from onion_lightning.cli.commands import (
+    run_attend,
+    run_evaluate,
+    run_export,
+    run_plan,
+    run_preview,
+    run_serve,
+    run_verify,
+)
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.model.articles.writer import ArticleWriter
@@ -60,8 +68,9 @@ BOUNDED = {
 COMMANDS = {  # their values are checked in the tests of each command
     run_evaluate: "ckpt_path shots n batch_size output overwrite",
     run_serve: "ckpt_path host port max_queue votes export_votes share",
-    run_export: "ckpt_path output merge push overwrite",
+    run_export: "ckpt_path output merge verify push overwrite",
     run_plan: "gpu price_per_hour probe find_batch_size output overwrite",
+    run_verify: "path ckpt_path n tolerance url url_model",
     run_preview: "rows output overwrite",
     run_attend: "query key text text_file headline ckpt_path output overwrite",
 }

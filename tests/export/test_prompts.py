@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from onion_lightning.data.prompt import TEMPLATE, encode_prompt
-from onion_lightning.errors import OnionError
-from onion_lightning.export.prompts import PROMPT_FILE, chat_ids, find_chat_template, read_prompt_template
+from onion_lightning.export.prompts import chat_ids, find_chat_template
 from onion_lightning.pretrained.demo import cache_dir
 
 HEADLINES = ["Egg Wins", "  Egg\n Wins  ", "“Ünïcode” 🥚", "", "{{ braces }} {% raw %}", "a\u2028b\x1cc"]
@@ -41,7 +40,7 @@ def test_the_demo_has_a_chat_template():
 
 def test_the_template_in_the_folder_is_the_one_of_training(exported, tiny_base):
     folder = exported()
-    assert read_prompt_template(folder) == TEMPLATE
+    assert (folder / "prompt_template.txt").read_text() == TEMPLATE
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert chat_ids(tokenizer, "Egg Wins") == encode_prompt(AutoTokenizer.from_pretrained(tiny_base), "Egg Wins")
 
@@ -58,11 +57,3 @@ def test_a_chat_that_is_not_one_headline_is_an_error(tiny_base, messages):
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     with pytest.raises(Exception, match="one message of the role user"):
         tokenizer.apply_chat_template(messages, chat_template=find_chat_template(tokenizer))
-
-
-def test_a_template_that_is_missing_or_has_no_place_for_the_headline_is_refused(tmp_path):
-    with pytest.raises(OnionError, match=f"its {PROMPT_FILE} cannot be read"):
-        read_prompt_template(tmp_path)
-    (tmp_path / PROMPT_FILE).write_text("Write an article")
-    with pytest.raises(OnionError, match=r"must contain \{headline\} once"):
-        read_prompt_template(tmp_path)

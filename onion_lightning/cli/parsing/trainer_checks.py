@@ -35,6 +35,7 @@ OBEYED = {
     },
     "preview": {"enable_progress_bar"},
     "serve": {"accelerator", "precision", "enable_progress_bar"},
+    "verify": {"accelerator", "precision", "enable_progress_bar"},
 }
 LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 

@@ -29,7 +29,19 @@ def test_help_lists_every_command_and_no_library_prints_anything(shell):
     done = shell(["--help"])
     assert done.returncode == 0
     assert done.stderr == ""
-    for name in ("fit", "validate", "test", "predict", "evaluate", "attend", "export", "plan", "preview", "serve"):
+    for name in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "evaluate",
+        "attend",
+        "export",
+        "plan",
+        "preview",
+        "serve",
+        "verify",
+    ):
         assert f"\n    {name} " in done.stdout
 
 

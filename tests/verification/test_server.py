@@ -1,0 +1,115 @@
+"""A server with the model, reached by its URL: a small one of this test that answers as vLLM, llama.cpp or Ollama do."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from onion_lightning.errors import OnionError
+from onion_lightning.verification.probes import Probe
+from onion_lightning.verification.server import Server
+
+TEMPLATE = "### {headline}\n"
+IDS = {"### Egg\n": [1, 5], "An egg.": [7, 8], "### Headline: Egg\n### Article:\n": [1, 9]}
+
+
+@pytest.fixture
+def serve():
+    """Returns a function that starts a server with these answers to paths, and returns its URL."""
+    servers = []
+
+    def start(answers):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.answer(None)
+
+            def do_POST(self):
+                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def answer(self, body):
+                known = answers.get(self.path)
+                text = known(body) if callable(known) else known
+                self.send_response(404 if text is None else 200)
+                self.end_headers()
+                self.wfile.write(json.dumps(text).encode() if not isinstance(text, bytes) else text)
+
+            def log_message(self, *args):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+MODELS = {"data": [{"id": "onion"}]}
+
+
+def complete(body):
+    if isinstance(body["prompt"], list):
+        found = [None] + [{str(token): {"logprob": -float(token)}} for token in body["prompt"][1:]]
+        return {"choices": [{"text": "x", "prompt_logprobs": found}]}
+    assert body["temperature"] == 0
+    return {"choices": [{"text": f" An egg after {body['prompt']}", "finish_reason": "stop"}]}
+
+
+def test_a_server_like_vllm_tells_ids_probabilities_and_articles(serve):
+    tokenize = {"/tokenize": lambda body: {"tokens": IDS[body["prompt"]]}}
+    server = Server(serve({"/v1/models": MODELS, "/v1/completions": complete} | tokenize) + "/v1/", None, TEMPLATE)
+    encoded = server.encode("Egg", "An egg.")
+    assert (encoded.prompt, encoded.article, encoded.same_template) == ([1, 5], [7, 8], [1, 9])
+    assert server.log_probabilities([1, 5], [7, 2]).tolist() == [-7.0, -2.0]
+    [written] = server.write([Probe("Egg", "", [], [])], 9)
+    assert written.text == "An egg after ### Egg"
+    assert written.ended
+
+
+def test_a_server_like_ollama_writes_articles_alone(serve):
+    unfinished = {"choices": [{"text": "An", "finish_reason": "length"}]}
+    server = Server(serve({"/v1/models": MODELS, "/v1/completions": unfinished}), "onion", TEMPLATE)
+    assert server.encode("Egg", "An egg.")[:3] == (None, None, None)
+    assert server.log_probabilities([1], [2]) is None
+    assert not server.write([Probe("Egg", "", [], [])], 9)[0].ended
+    assert server.name.startswith("onion at http://")
+
+
+def test_the_ids_that_llama_cpp_is_asked_for_have_bos_only_before_a_prompt(serve):
+    asked = []
+    answers = {"/v1/models": MODELS, "/tokenize": lambda body: asked.append(body) or {"tokens": [1]}}
+    Server(serve(answers), None, TEMPLATE).encode("Egg", "An egg.")
+    assert (asked[0]["content"], asked[0]["add_special"]) == ("### Egg\n", True)
+    assert (asked[-1]["content"], asked[-1]["add_special"]) == ("An egg.", False)
+
+
+@pytest.mark.parametrize(
+    ("models", "asked", "says"),
+    [
+        ({"data": [{"id": "a"}, {"id": "b"}]}, None, "--url_model: give one of the server's models: a, b."),
+        (MODELS, "egg", "--url_model egg: give one of the server's models: onion."),
+        ({}, None, "it has none"),
+        (None, None, "/v1/models does not answer"),
+        (b"<html>", None, "/v1/models does not answer"),
+    ],
+)
+def test_a_server_without_the_model_is_refused_in_one_sentence(serve, models, asked, says):
+    with pytest.raises(OnionError) as raised:
+        Server(serve({"/v1/models": models}), asked, TEMPLATE)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://127.0.0.1:9", "ftp://x"])
+def test_an_address_without_a_server_is_refused(url):
+    with pytest.raises(OnionError, match="--url "):
+        Server(url, None, TEMPLATE)
+
+
+def test_a_completion_without_text_is_refused(serve):
+    server = Server(serve({"/v1/models": MODELS, "/v1/completions": {"choices": []}}), None, TEMPLATE)
+    with pytest.raises(OnionError, match="its answer contains no text"):
+        server.write([Probe("Egg", "", [], [])], 9)
+    assert server.log_probabilities([1], [2]) is None
