@@ -37,8 +37,9 @@ def base(bases, name) -> tuple[str, str]:
 def test_a_prompt_has_the_bos_that_the_tokenizer_adds_and_an_example_ends_with_eos(bases, name):
     tokenizer, family = load_tokenizer(str(bases[name])), FAMILIES[name]
     prompt = encode_prompt(tokenizer, "Egg Wins")
-    bos, eos = (tokenizer.convert_tokens_to_ids(token) for token in (family.bos, family.eos))
-    assert (prompt[0] == bos) == (family.bos is not None)
+    eos = tokenizer.convert_tokens_to_ids(family.eos)
+    begins_with = tokenizer.convert_ids_to_tokens(prompt[0])
+    assert begins_with == family.bos if family.bos is not None else begins_with not in family.special
     assert eos not in prompt
     assert tokenizer.decode(prompt, skip_special_tokens=True).strip() == "### Headline: Egg Wins\n### Article:"
     [example] = encode_examples(tokenizer, ["Egg Wins"], ["An egg wins."], 200, "cut")
@@ -83,8 +84,14 @@ def test_a_checkpoint_is_used_by_every_command(base, run, tmp_path):
     asked = ("--n", "2", "--shots", "1", "--output", str(tmp_path / "e"), "--model.max_new_tokens", "4")
     run("evaluate", *words, *checkpoint, *asked)
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    assert set(metrics["systems"]) == {"base", "few_shot", "tuned"}
+    assert set(metrics["systems"]) == {"real", "base", "few_shot", "tuned"}
     phrases = ("--text", TEXT, "--query", QUERY, "--key", KEY, "--output", str(tmp_path / "a"))
     run("attend", *words, *checkpoint, *phrases)
     assert set(json.loads((tmp_path / "a" / "attention.json").read_text())["systems"]) == {"base", "tuned"}
     run("preview", *base, "--rows", "2", "--output", str(tmp_path / "p"))
+    exported = str(tmp_path / "x")
+    run("export", *words, *checkpoint, "--output", exported, "--merge", "true")
+    run("verify", *words, *checkpoint, "--path", exported, "--n", "2", "--model.max_new_tokens", "4")
+    forms = json.loads((tmp_path / "x" / "verify.json").read_text())["forms"]
+    assert [(form["form"], form["stage"]) for form in forms] == [("adapters", None), ("merged", None)]
+    assert all(form["largest"] < 1e-3 for form in forms)

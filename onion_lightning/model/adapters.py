@@ -124,13 +124,12 @@ def shape_of(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
 def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[str] | str | None:
     """Return the layers to adapt as peft takes them.
 
-    Attention without separate projections, such as that of GPT-2, has no q_proj: for `auto`, peft then chooses the layers of
-    the architecture.
+    For `auto`, these are the query and value projections, or the layer into which an architecture such as Phi-3 fuses them;
+    for an architecture with neither, peft chooses.
     """
     if target_modules == "auto":
-        projections = ["q_proj", "v_proj"]
         names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
-        return projections if names.issuperset(projections) else None
+        return next((layers for layers in (["q_proj", "v_proj"], ["qkv_proj"]) if names.issuperset(layers)), None)
     return target_modules if isinstance(target_modules, str) else list(target_modules)
 
 

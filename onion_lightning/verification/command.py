@@ -134,7 +134,8 @@ def unload(model: OnionModule) -> None:
 def exported(session: Session, folder: Path, template: str) -> Iterator[Form]:
     """Yield the forms of an export on this machine, one at a time: only one is in memory."""
     device, dtype = session.device, compute_dtype(session.precision)
-    yield PlainModel(ADAPTERS, load_peft(folder, device, dtype), load_tokenizer_of(folder), template)
+    tokenizer = load_tokenizer_of(folder)  # peft would load it, too, and name the model in its error
+    yield PlainModel(ADAPTERS, load_peft(folder, device, dtype), tokenizer, template)
     gc.collect()
     if (folder / MERGED).is_dir():
         merged = folder / MERGED
