@@ -158,6 +158,6 @@ def check(result: Verification, folder: Path) -> None:
         changed = f"{one.adapters:,} adapter weights are not those of the checkpoint, and " if one.adapters else ""
         detail = f" ({changed}log p differs by {one.mean:.2g} nats on average)"
     raise OnionError(
-        f"--path {folder}: its {one.form} differ from {result.checkpoint} in the {one.stage}: {STAGES[one.stage]}{detail};"
-        " export it again, from the same checkpoint."
+        f"--path {folder}: the form '{one.form}' differs from {result.checkpoint} in the {one.stage}:"
+        f" {STAGES[one.stage]}{detail}; export it again, from the same checkpoint."
     )

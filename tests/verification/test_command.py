@@ -98,11 +98,14 @@ def change_merged_weights(folder):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (change_template, "its adapters differ from {checkpoint} in the template: the prompt is another text"),
-        (change_chat_template, "its adapters differ from {checkpoint} in the template"),
-        (change_tokenizer, "its adapters differ from {checkpoint} in the tokenizer: texts have other token ids"),
+        (change_template, "the form 'adapters' differs from {checkpoint} in the template: the prompt is another text"),
+        (change_chat_template, "the form 'adapters' differs from {checkpoint} in the template"),
+        (
+            change_tokenizer,
+            "the form 'adapters' differs from {checkpoint} in the tokenizer: texts have other token ids",
+        ),
         (change_weights, "in the weights: tokens have other probabilities (1 adapter weights are not those of the"),
-        (change_merged_weights, "its merged differ from {checkpoint} in the weights"),
+        (change_merged_weights, "the form 'merged' differs from {checkpoint} in the weights"),
     ],
 )
 def test_the_first_stage_that_was_changed_is_named_with_status_1(exported, verify, checkpoint, change, says):
