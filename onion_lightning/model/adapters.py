@@ -77,9 +77,8 @@ def insert_adapters(
         task_type="CAUSAL_LM",
     )
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # tied embeddings are adapted apart, which only matters to those who merge adapters
+        with warnings.catch_warnings():
+            # Tied embeddings are adapted apart, which only matters to those who merge adapters.
             warnings.filterwarnings("ignore", message=".*a tied layer is part of the adapter.*")
             model = get_peft_model(base, config)
     except ValueError as error:

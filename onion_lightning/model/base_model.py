@@ -16,7 +16,7 @@ from onion_lightning.heartbeat import Heartbeat, format_seconds, log_line
 from onion_lightning.pretrained.locate import LOAD_ERRORS, locate, unavailable
 from onion_lightning.private_api import cpu_has_bfloat16
 
-__all__ = ["LoadIn", "best_precision", "compute_dtype", "has_bfloat16", "load_model"]
+__all__ = ["LoadIn", "avoid_cudnn_attention", "best_precision", "compute_dtype", "has_bfloat16", "load_model"]
 
 LoadIn = Literal["int8", "nf4", "none"]
 COMPUTE_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "32-true": torch.float32}
@@ -77,6 +77,15 @@ def loading(base_model: str, source: str) -> Heartbeat:
     return Heartbeat(lambda: f"loading {base_model}{size}: {format_seconds(time.monotonic() - began)} so far")
 
 
+def avoid_cudnn_attention() -> None:
+    """Make torch choose another kernel for attention.
+
+    With a mask, that of cuDNN returned NaN on H100 and B200, where torch prefers it (pytorch#196678, unsloth#9848), and it
+    compiles a plan for each new shape.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """Load a base model with frozen weights on one device.
 
@@ -90,9 +99,7 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
         OnionError: there is no such model, or its weights are damaged or not safetensors.
     """
     source = locate(base_model)
-    # With a mask, cuDNN's attention returned NaN on H100 and B200, where torch prefers it (pytorch#196678, unsloth#9848), and
-    # it compiles a plan for each new shape.
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    avoid_cudnn_attention()
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise OnionError(
             f"--model.base_model {base_model}: contains no *.safetensors file, and pickled weights are never loaded; if you"

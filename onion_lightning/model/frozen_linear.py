@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from bitsandbytes.functional import QuantState, dequantize_4bit
+from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
 from onion_lightning.private_api import int8_product
@@ -17,6 +17,7 @@ __all__ = ["FrozenLinear", "Int8Linear", "Nf4Linear", "freeze_quantized_layers"]
 
 FEW_ROWS = 64  # smaller than any number of features
 PACKED_ROWS = 8  # for more, converting the weights and multiplying is as fast or faster
+BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)  # weights with one scale, in the kernel of bitsandbytes
 
 
 class FrozenProduct(torch.autograd.Function):
@@ -91,9 +92,26 @@ class Int8Linear(FrozenLinear):
     ) -> None:
         super().__init__(weight.shape, weight, bias, output_dtype)
         self.scale = frozen(row_maximum.unsqueeze(1) * (1.0 / 127.0))  # (out_features, 1)
+        self.code = frozen(
+            torch.arange(256, dtype=torch.uint8, device=weight.device).view(torch.int8).float()
+        )  # (256,)
+        self.block = next((block for block in BLOCKS if self.in_features % block == 0), None)
 
     def dequantize(self) -> torch.Tensor:
+        if self.block is not None and self.weight.is_cuda:
+            return self.dequantize_blocks(self.block)
         return self.weight.to(self.output_dtype).mul_(self.scale)
+
+    def dequantize_blocks(self, block: int) -> torch.Tensor:
+        """Return the same weight bit for bit, from one kernel instead of two; a row is some blocks with the same scale.
+
+        Args:
+            block: weights in a block, a divisor of in_features.
+        """
+        scales = self.scale.expand(-1, self.in_features // block).contiguous()
+        state = QuantState(scales, code=self.code, blocksize=block, dtype=self.output_dtype)
+        weight: torch.Tensor = dequantize_blockwise(self.weight.view(torch.uint8), state)
+        return weight
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """For few rows, as in generation, multiply by the codes and scale the output instead of the weights.

@@ -148,7 +148,9 @@ class OnionModule(pl.LightningModule):
             return
         self.tokenizer = load_tokenizer(self.base_model)
         dtype = compute_dtype(precision or best_precision(device))
-        self.adapt(load_model(self.base_model, self.load_in, device, dtype))
+        base = load_model(self.base_model, self.load_in, device, dtype)
+        with torch.device("cpu"):  # Lightning chose the GPU: its random numbers differ, and peft moves adapters to it
+            self.adapt(base)
         layers = self.target_modules if isinstance(self.target_modules, str) else ", ".join(self.target_modules)
         adapted = f"LoRA rank {self.lora_rank} on {layers}"
         trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)

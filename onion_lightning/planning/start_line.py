@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import is_rank_zero, tell
-from onion_lightning.model.base_model import compute_dtype
+from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.memory import MemoryPlan, predict_memory
 from onion_lightning.planning.out_of_memory import remedies
@@ -94,7 +94,8 @@ def available_memory(device: torch.device) -> int | None:
 
 
 def kernel_name(config: PretrainedConfig, device: torch.device, dtype: torch.dtype) -> str:
-    """Return the name of the kernel that torch chooses for causal attention with the model's heads."""
+    """Return the name of the kernel that torch chooses for causal attention with the model's heads, once it is loaded."""
+    avoid_cudnn_attention()
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads

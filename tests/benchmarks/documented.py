@@ -21,20 +21,37 @@ LORA = LoraConfig(
 )
 
 
-def documented_model(source: str, bits: str, training: bool = True, checkpointing: bool = False) -> Any:
+def documented_model(
+    source: str,
+    bits: str,
+    training: bool = True,
+    checkpointing: bool = False,
+    device: torch.device = CPU,
+    dtype: torch.dtype = DTYPE,
+) -> Any:
     """Load a base model and add new adapters.
 
     Args:
         source: argument of `from_pretrained`.
-        bits: 8 quantizes with bitsandbytes; 16 is `DTYPE`.
+        bits: 8 and 4 (nf4, with quantized scales) quantize with bitsandbytes; 16 is `dtype`.
         training: whether to prepare the quantized model for training, as peft advises.
         checkpointing: whether training computes activations again in the backward pass.
+        device: where the model is loaded.
+        dtype: of what is not quantized, and of 4-bit products.
     """
-    quantization = BitsAndBytesConfig(load_in_8bit=True) if bits == "8" else None
+    four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    quantization = {
+        "8": BitsAndBytesConfig(load_in_8bit=True),
+        "4": BitsAndBytesConfig(load_in_4bit=True, **four),
+        "16": None,
+    }[bits]
     base = AutoModelForCausalLM.from_pretrained(
-        source, dtype=DTYPE, quantization_config=quantization, device_map={"": "cpu"}
+        source, dtype=dtype, quantization_config=quantization, device_map={"": device}
     )
-    if training and bits == "8":
+    if training and quantization:
         base = prepare_model_for_kbit_training(base, checkpointing, {"use_reentrant": False} if checkpointing else None)
+    elif training and checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+        base.enable_input_require_grads()
     torch.manual_seed(0)
     return get_peft_model(base, LORA)

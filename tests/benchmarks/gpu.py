@@ -6,12 +6,14 @@
 
 Prints two Markdown tables. The weights are random, in the shape of Llama-2 7B by default, and are written once to --folder
 (13.5 GB). The first table times a step (forward, backward, optimizer) on rows that are all of one length, in rounds over all
-cases, and gives the median of the rounds. The second runs `fit` on 1, 2, 4 and 8 GPUs, as many as there are.
+cases, and gives the median of the rounds; with --documented, it times the same step with the model that transformers, peft
+and bitsandbytes document, too. The second runs `fit` on 1, 2, 4 and 8 GPUs, as many as there are.
 """
 
 import argparse
 import csv
 import gc
+import itertools
 import os
 import statistics
 import subprocess
@@ -28,10 +30,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from documented import documented_model
+
 from onion_lightning.data.collate import Batch
 from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, has_bfloat16
 from onion_lightning.model.module import OnionModule
+from onion_lightning.planning.memory import predict_memory
 from onion_lightning.planning.training_step import full_batch
+from onion_lightning.pretrained.locate import load_config
 
 SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size"),
@@ -44,9 +50,11 @@ SHAPES = {
 }
 WARMUP = 2
 EMPTY = "–"
+BITS: dict[LoadIn, str] = {"int8": "8", "nf4": "4", "none": "16"}
 
 
 class Case(NamedTuple):
+    code: str  # "ours" or "documented"
     load_in: LoadIn
     precision: str
     length: int
@@ -63,8 +71,11 @@ class Figures(NamedTuple):
 # The model
 
 
-def write_model(shape: str, folder: Path) -> None:
-    """Save random weights of a shape in float16, with the tests' tokenizer of 600 pieces, unless they are there."""
+def write_model(shape: str, folder: Path, device: torch.device) -> None:
+    """Save random weights of a shape in float16, with the tests' tokenizer of 600 pieces, unless they are there.
+
+    They are drawn on the device, because a GPU takes a second for what a CPU takes a minute.
+    """
     if (folder / "config.json").exists():
         return
     threads = torch.get_num_threads()
@@ -76,10 +87,17 @@ def write_model(shape: str, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     say(f"Writing random weights of the shape {shape} to {folder} ...")
     config = LlamaConfig(**dict(zip(SIZES, SHAPES[shape], strict=True)), max_position_embeddings=4096)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder, max_shard_size="2GB")
+    with device:
+        AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder, max_shard_size="2GB")
 
 
-def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
+def load(base: Path, case: Case, args: argparse.Namespace) -> torch.nn.Module:
+    if case.code == "documented":
+        dtype, checkpointing = compute_dtype(case.precision), args.gradient_checkpointing
+        model: torch.nn.Module = documented_model(
+            str(base), BITS[case.load_in], checkpointing=checkpointing, device=args.device, dtype=dtype
+        )
+        return model.train()
     made = OnionModule(str(base), case.load_in, gradient_checkpointing=args.gradient_checkpointing, seed=0)
     made.load_base(args.device, case.precision)
     return made
@@ -88,7 +106,16 @@ def load(base: Path, case: Case, args: argparse.Namespace) -> OnionModule:
 # One GPU
 
 
-def training_step(made: OnionModule, precision: str, batch: Batch) -> Callable[[], None]:
+def loss_of(made: torch.nn.Module, batch: Batch, rows: int) -> torch.Tensor:
+    """Return the mean loss of a micro-batch; the documented model gets its rows one below the other."""
+    if isinstance(made, OnionModule):
+        return made.loss_sum(batch) / batch["supervised"]
+    ids = batch["input_ids"].reshape(rows, -1)
+    loss: torch.Tensor = made(input_ids=ids, labels=ids).loss
+    return loss
+
+
+def training_step(made: torch.nn.Module, precision: str, batch: Batch, rows: int) -> Callable[[], None]:
     """Return a function that trains one step: forward, backward, optimizer, with a gradient scaler in 16-mixed."""
     device, dtype = batch["input_ids"].device.type, compute_dtype(precision)
     optimizer = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-4)
@@ -96,7 +123,7 @@ def training_step(made: OnionModule, precision: str, batch: Batch) -> Callable[[
 
     def step() -> None:
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            loss = made.loss_sum(batch) / batch["supervised"]
+            loss = loss_of(made, batch, rows)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -110,13 +137,13 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(made: OnionModule, case: Case, rows: int, device: torch.device, steps: int) -> Figures | None:
+def measure(made: torch.nn.Module, case: Case, rows: int, device: torch.device, steps: int) -> Figures | None:
     """Measure some steps after a warm-up; None if they do not fit into the memory."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        step = training_step(made, case.precision, full_batch(rows, case.length, device))
+        step = training_step(made, case.precision, full_batch(rows, case.length, device), rows)
         for _ in range(WARMUP):
             step()
         wait_for(device)
@@ -139,33 +166,54 @@ def measure_all(args: argparse.Namespace, base: Path, cases: list[Case]) -> dict
     for number in range(args.rounds):
         made, loaded = None, None
         for case in cases:
-            if loaded != case[:2]:
+            if loaded != case[:3]:
                 del made
                 gc.collect()
-                made, loaded = load(base, case, args), case[:2]
+                made, loaded = load(base, case, args), case[:3]
             found[case].append(measure(made, case, args.rows, args.device, args.steps))
             say(f"round {number + 1} of {args.rounds}: {' '.join(map(str, case))}: {found[case][-1]}")
     return found
 
 
-def first_table(args: argparse.Namespace, found: dict[Case, list[Figures | None]]) -> Iterator[str]:
-    yield "| card | torch | weights | precision | tokens per row | rows | tokens/s | allocated GB | reserved GB |"
-    yield "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"
+def predicted(args: argparse.Namespace, base: Path, case: Case) -> str:
+    """Return the peak of allocated memory that `plan` predicts, in GB; for our code on a GPU."""
+    if case.code == "documented" or args.device.type == "cpu":
+        return EMPTY
+    made = OnionModule(str(base), case.load_in, seed=0)
+    plan = predict_memory(
+        load_config(str(base)),
+        load_in=case.load_in,
+        precision=case.precision,
+        lora_rank=made.lora_rank,
+        target_modules=made.target_modules,
+        gradient_checkpointing=args.gradient_checkpointing,
+        rows=args.rows,
+        length=case.length,
+    )
+    return gigabytes(plan.total / 1e9)
+
+
+def first_table(args: argparse.Namespace, base: Path, found: dict[Case, list[Figures | None]]) -> Iterator[str]:
+    names = ("card", "torch", "code", "weights", "precision", "tokens per row", "rows")
+    yield f"| {' | '.join((*names, 'tokens/s', 'allocated GB', 'predicted GB', 'reserved GB'))} |"
+    yield f"| {' | '.join(['---'] * 5 + ['---:'] * 6)} |"
     for case, rounds in found.items():
         figures = [one for one in rounds if one is not None]
         columns = [
             card(args.device),
             torch.__version__,
+            case.code,
             case.load_in,
             case.precision,
             f"{case.length:,}",
             str(args.rows),
         ]
         if len(figures) < len(rounds):
-            columns += ["out of memory", EMPTY, EMPTY]
+            columns += ["out of memory", EMPTY, predicted(args, base, case), EMPTY]
         else:
             columns.append(f"{statistics.median(one.tokens_per_second for one in figures):,.0f}")
-            columns += [gigabytes(max(values)) for values in list(zip(*figures, strict=True))[1:]]
+            allocated, reserved = (gigabytes(max(values)) for values in list(zip(*figures, strict=True))[1:])
+            columns += [allocated, predicted(args, base, case), reserved]
         yield f"| {' | '.join(columns)} |"
 
 
@@ -261,9 +309,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lengths", nargs="+", type=int, default=[256, 1024], help="tokens per row")
     parser.add_argument("--rows", type=int, default=8, help="in a micro-batch")
     parser.add_argument("--gradient_checkpointing", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--documented", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="timed steps in a round")
-    parser.add_argument("--cards", type=int, help="most cards in the second table; default: all, or 2 ranks on the CPU")
+    parser.add_argument("--cards", type=int, help="most in the second table, 0 for none; default: all, or 2 ranks")
     parser.add_argument("--folder", type=Path, help="where the weights are kept; default: a temporary folder")
     args = parser.parse_args()
     cuda = args.device.type == "cuda"
@@ -273,7 +322,8 @@ def arguments() -> argparse.Namespace:
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
     args.precisions = args.precisions or precisions(args.device)
-    args.cards = args.cards or (torch.cuda.device_count() if cuda else 2)
+    if args.cards is None:
+        args.cards = torch.cuda.device_count() if cuda else 2
     return args
 
 
@@ -287,12 +337,14 @@ def main() -> None:
     args = arguments()
     with tempfile.TemporaryDirectory() as temporary:
         base = (args.folder or Path(temporary)) / f"random-{args.shape}"
-        write_model(args.shape, base)
-        pairs = [(load_in, precision) for load_in in args.load_in for precision in args.precisions]
-        cases = [Case(*pair, length) for pair in pairs for length in args.lengths]
+        write_model(args.shape, base, args.device)
+        codes = ("ours", "documented") if args.documented else ("ours",)
+        cases = [Case(*case) for case in itertools.product(codes, args.load_in, args.precisions, args.lengths)]
         checkpointing = "with" if args.gradient_checkpointing else "without"
         print(f"Shape {args.shape}, {checkpointing} gradient checkpointing, CUDA {torch.version.cuda}\n")
-        print("\n".join(first_table(args, measure_all(args, base, cases))))
+        print("\n".join(first_table(args, base, measure_all(args, base, cases))))
+        if args.cards == 0:
+            return
         flags = f"{args.load_in[0]}, {args.precisions[0]}, {args.rows} rows of {args.lengths[0]} tokens on each card"
         print(f"\n`fit` with DDP ({flags})\n")
         print("\n".join(second_table(args, base, Path(temporary))))

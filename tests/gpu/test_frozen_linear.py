@@ -31,7 +31,7 @@ def test_the_same_codes_and_scales_give_the_same_weights_and_gradients(tiny_base
     x, upstream = torch.randn(3, 5, 64, dtype=dtype), torch.randn(3, 5, 128, dtype=dtype)
     outputs, gradients = [], []
     for one, device in ((layer, CPU), (there, DEVICE)):
-        start = x.to(device).requires_grad_()
+        start = x.clone().to(device).requires_grad_()
         output = one(start)
         output.backward(upstream.to(device))
         outputs.append(output.detach().cpu())

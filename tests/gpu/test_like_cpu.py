@@ -66,12 +66,19 @@ def test_evaluate_gives_the_losses_that_it_gives_on_the_cpu(run, tmp_path, preci
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
 
 
-@PRECISIONS
-def test_attend_gives_the_attention_that_it_gives_on_the_cpu(tiny_base, precision, tolerance):
-    """Compares the share of attention from each token of the query to each earlier token, in every head."""
+@pytest.mark.parametrize(
+    ("load_in", "precision", "tolerance"),
+    [("none", "32-true", EXACT), ("int8", "16-mixed", HALF), ("nf4", "16-mixed", HALF)],
+)
+def test_attend_gives_the_attention_that_it_gives_on_the_cpu(tiny_base, load_in, precision, tolerance):
+    """Compares the share of attention from each token of the query to each earlier token, in every head.
+
+    A code that another kernel rounds to its neighbor may change a share of one token by 2e-4 (seen on an H100), which is not
+    `EXACT`; the quantized weights themselves are compared in `test_frozen_linear.py`.
+    """
     shares = []
     for device, its_precision in ((torch.device("cpu"), "32-true"), (DEVICE, precision)):
-        made = on_device(tiny_base, its_precision, device)
+        made = on_device(tiny_base, its_precision, device, load_in=load_in)
         maps = attend(made.language_model, made.tokenizer, TEXT, QUERY, KEY).maps["base"]
         shares.append(maps.mean.cpu().numpy())
     np.testing.assert_allclose(shares[1], shares[0], atol=tolerance)

@@ -9,6 +9,7 @@ from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters import check_adapters, merged_adapters
+from onion_lightning.model.base_model import load_model
 from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule
 from tests.conftest import adapters, batch, module
@@ -27,6 +28,21 @@ def test_only_float32_adapters_are_trainable_and_they_receive_gradients(tiny_bas
     )
     made.loss_sum(batch(made)).backward()
     assert all(p.grad.abs().sum() > 0 for name, p in trainable.items() if "lora_B" in name)
+
+
+def test_adapters_start_with_the_same_values_where_tensors_are_created_on_another_device(tiny_base, monkeypatch):
+    """As in `configure_model`, which Lightning calls with the GPU as the device of new tensors."""
+    expected = module(tiny_base)
+    made = OnionModule(str(tiny_base), seed=expected.seed)
+    cpu = torch.device("cpu")
+    base = load_model(str(tiny_base), "int8", cpu, torch.float32)
+    monkeypatch.setattr("onion_lightning.model.module.load_model", lambda *flags: base)
+    with torch.device("meta"):
+        made.load_base(cpu, "32-true")
+    found = dict(made.named_parameters())
+    trained = {name: p for name, p in expected.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(torch.equal(found[name], value) for name, value in trained.items())
 
 
 def test_target_modules_that_the_model_does_not_have_are_reported(tiny_base):

@@ -55,6 +55,17 @@ def test_adapters_start_with_the_same_values_in_every_precision(tiny_base, load_
 
 
 @DTYPES
+@pytest.mark.parametrize("block", [64, 32])
+def test_8_bit_weights_that_are_dequantized_in_blocks_as_on_a_gpu_are_the_same_bit_for_bit(tiny_base, block, dtype):
+    layer = layer_of(tiny_base, "int8", dtype)
+    assert layer.block == layer.in_features == 64
+    found = layer.dequantize_blocks(block)
+    assert found.dtype == dtype
+    assert found.unique().numel() > 64
+    assert torch.equal(found, layer.dequantize())
+
+
+@DTYPES
 @pytest.mark.parametrize(("load_in", "error"), [("int8", 1 / 254), ("nf4", 0.16)])
 def test_dequantized_weights_are_near_the_original_ones(tiny_base, load_in, error, dtype):
     """Within half a step of 1/127 of a row's maximum in int8; half the widest gap between two codes of nf4."""

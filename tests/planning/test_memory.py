@@ -63,7 +63,7 @@ def test_quantized_weights_have_the_bytes_of_the_model_that_is_loaded(tiny_base,
     scales = {"int8": 4 * rows, "nf4": weights // 64, "none": 0}[load_in]
     found = predict(tiny_base, load_in=load_in, precision="16-mixed").linear
     expected = {"int8": weights, "nf4": weights // 2, "none": 2 * weights}[load_in] + scales
-    codebooks = 2 * 7 * (16 + 256 + 1 + 1) * 4 if load_in == "nf4" else 0
+    codebooks = 2 * 7 * {"int8": 256, "nf4": 16 + 256 + 1 + 1, "none": 0}[load_in] * 4
     assert found - expected - codebooks in range(0, 100)
 
 

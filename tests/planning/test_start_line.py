@@ -68,9 +68,12 @@ def test_a_model_that_cannot_be_traced_is_trained_anyway(line, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_attention_kernel_is_the_one_that_torch_chooses(dtype):
+    """Without that of cuDNN, which is turned off when the model is loaded, after the line is printed."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
     assert start_line.kernel_name(CONFIG, torch.device("cpu"), dtype) == "flash"
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         assert start_line.kernel_name(CONFIG, torch.device("cpu"), dtype) == "math"
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_memory_that_the_system_does_not_report_is_left_out(monkeypatch):

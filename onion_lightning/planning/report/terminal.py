@@ -196,7 +196,7 @@ def assumptions(plan: TrainingPlan) -> Iterator[str]:
     if plan.cost.step_seconds is not None and not plan.target.measured:
         low, high = plan.cost.utilization
         assumed.append(
-            f"matrix products at {low:.0%} to {high:.0%} of the card's peak rate; no run on a GPU has been measured yet"
+            f"matrix products at {low:.0%} to {high:.0%} of the card's peak rate; only an H100 has been measured"
         )
     for line in assumed:
         yield f"Assumed: {line}."

@@ -96,7 +96,7 @@ def test_on_one_device_there_is_neither_a_second_copy_of_the_gradients_nor_commu
 def test_assumptions_are_named(printed):
     text = " ".join(printed(made()).split())
     assert "Assumed: rows of 285 tokens." in text
-    assert "Assumed: matrix products at 25% to 50% of the card's peak rate" in text
+    assert "Assumed: matrix products at 20% to 50% of the card's peak rate" in text
     assert "without loading, validation and samples" in text
 
 
