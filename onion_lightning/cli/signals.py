@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from onion_lightning.errors import Interrupted
-from onion_lightning.model.optimizer_step import HostCopy
+from onion_lightning.model.optimization.optimizer_step import HostCopy
 from onion_lightning.private_api import forget_sigterm_broadcast
 
 __all__ = ["GracefulStop", "StopSignals"]

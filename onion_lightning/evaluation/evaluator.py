@@ -11,7 +11,7 @@ from onion_lightning.data.prompt import encode_texts
 from onion_lightning.errors import NonFiniteError
 from onion_lightning.evaluation.scoring.losses import completion_losses, opening_losses
 from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task, few_shot_prompt
-from onion_lightning.model.adapters import adapters_enabled
+from onion_lightning.model.adapters.switches import adapters_enabled
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import continue_prompts
 from onion_lightning.model.module import OnionModule

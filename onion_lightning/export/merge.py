@@ -114,7 +114,7 @@ def written_names(source: Source, name: str) -> list[str]:
 
 
 def merge(source: Source, layer: str, weight: torch.Tensor) -> torch.Tensor:
-    """Return `weight + B A * alpha / rank`, computed in float32, in the dtype of the weight.
+    """Return `weight + B A * scaling`, computed in float32, in the dtype of the weight; with DoRA, rows of the trained norm.
 
     Raises:
         OnionError: the weight is quantized, or the result is too large for its dtype.
@@ -125,7 +125,10 @@ def merge(source: Source, layer: str, weight: torch.Tensor) -> torch.Tensor:
             " into 16-bit weights alone; give the unquantized model to --model.base_model."
         )
     merged = weight.to(torch.float32, copy=True)
-    merged.add_(delta(source, layer), alpha=source.skeleton.lora.lora_alpha / source.skeleton.lora.r)
+    merged.add_(delta(source, layer), alpha=source.scaling)
+    magnitude = source.weights.get(f"base_model.model.{layer}.lora_magnitude_vector")  # (out,)
+    if magnitude is not None:
+        merged.mul_((magnitude / torch.linalg.norm(merged, dim=1))[:, None])
     merged = merged.to(weight.dtype)
     if not merged.isfinite().all():
         raise OnionError(

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.adapters import CHECKPOINT_KEY, insert_adapters
+from onion_lightning.model.adapters.insertion import insert_adapters
+from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.model.decoding import Decoding
 from onion_lightning.model.module import OnionModule
 from onion_lightning.pretrained.adapter_folder import module_of, name_in_peft
@@ -56,6 +57,7 @@ class Source:
         flags: that the adapters were trained with, and those that determined their rows.
         training: the flags of the optimizer.
         step: number of optimizer steps; 0 if unknown.
+        scaling: factor on the product of B and A.
     """
 
     checkpoint: Path
@@ -68,6 +70,7 @@ class Source:
     flags: dict[str, Any]
     training: dict[str, Any]
     step: int
+    scaling: float
 
     @property
     def layers(self) -> set[str]:
@@ -124,6 +127,7 @@ def read_source(model: OnionModule, ckpt_path: str) -> Source:
         saved["flags"] | model.adapter_flags(),
         saved["training"],
         int(checkpoint["global_step"]),
+        model.adapters.scaling,
     )
 
 
@@ -136,9 +140,7 @@ def build_skeleton(model: OnionModule) -> Skeleton:
         base = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()
         names = {module: name for name, module in base.named_modules()}
-        adapted = insert_adapters(
-            base, model.lora_rank, model.lora_alpha, model.lora_dropout, model.target_modules, model.base_model
-        )
+        adapted = insert_adapters(base, model.adapters, model.base_model)
     layers = {name: layer for name, layer in base.named_modules() if isinstance(layer, lora.LoraLayer)}
     return Skeleton(
         config,

@@ -18,7 +18,7 @@ from transformers import (
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell_once
-from onion_lightning.model.adapters import merged_adapters, scaled_adapters
+from onion_lightning.model.adapters.switches import merged_adapters, scaled_adapters
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.sampling import FiniteLogits, NucleusSampling
 

@@ -64,6 +64,11 @@ class FrozenLinear(torch.nn.Linear):
         """Return the weight in the output dtype, (out_features, in_features)."""
         raise NotImplementedError
 
+    @property
+    def W_q(self) -> torch.Tensor:
+        """The quantized weight: the DoRA of peft calls `dequantize` of a layer that has this attribute."""
+        return self.weight
+
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in_features) to (..., out_features) in the output dtype, where no gradient is wanted."""
         return F.linear(x, self.dequantize(), self.bias)

@@ -4,7 +4,9 @@ All layers but attention treat tokens one by one. Attention is computed row by r
 has alone, up to rounding in matrix products.
 """
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from transformers.masking_utils import sdpa_mask
 
 from onion_lightning.private_api import attention_implementation
 
-__all__ = ["attends_only", "pack_rows", "packed_hidden_states"]
+__all__ = ["attends_only", "noisy_embeddings", "pack_rows", "packed_hidden_states"]
 
 PACKED = "onion_packed"
 
@@ -79,6 +81,35 @@ def attends_only(config: PretrainedConfig) -> bool:
     """Return whether tokens are mixed by attention alone. The rows of other models are padded."""
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or [])
     return kinds <= {"full_attention", "sliding_attention"}
+
+
+@contextlib.contextmanager
+def noisy_embeddings(model: PreTrainedModel, row_lengths: Sequence[int], alpha: float) -> Iterator[None]:
+    """Add uniform noise to the embeddings of rows, inside the block (NEFTune, Jain et al. 2023).
+
+    A value of a row of n tokens and d features gets noise between -alpha / sqrt(n d) and alpha / sqrt(n d).
+
+    Args:
+        model: a causal language model; its embeddings are those of packed rows, or of rows padded on the right.
+        row_lengths: number of tokens of each row, on the host.
+        alpha: 0 adds nothing.
+    """
+
+    def add_noise(layer: torch.nn.Module, inputs: Any, embeddings: torch.Tensor) -> torch.Tensor:
+        rows, tokens, features = embeddings.shape  # one row, if they are packed
+        bounds = [alpha / math.sqrt(length * features) for length in row_lengths]
+        spans = zip(bounds, [tokens] * rows if rows == len(row_lengths) else row_lengths, strict=True)
+        bound = torch.cat([embeddings.new_full((span, 1), value) for value, span in spans]).view(rows, tokens, 1)
+        return embeddings + bound * (2 * torch.rand_like(embeddings) - 1)
+
+    if alpha == 0:
+        yield
+        return
+    handle = model.get_input_embeddings().register_forward_hook(add_noise)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def packed_hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, row_lengths: Sequence[int]) -> torch.Tensor:

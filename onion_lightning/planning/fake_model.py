@@ -33,12 +33,16 @@ def load_fake_base(module: OnionModule, config: PretrainedConfig, dtype: torch.d
         base.requires_grad_(False)
         quantize(base, module.load_in, dtype)
     # peft moves each adapter with `Module.to`, which fails on fake tensors (pytorch#165387), but not from the meta device.
-    with torch.device("meta"):
-        module.adapt(base)
+    fake.allow_non_fake_inputs = True  # DoRA computes with both kinds
+    try:
+        with torch.device("meta"), torch.no_grad():
+            module.adapt(base)
+    finally:
+        fake.allow_non_fake_inputs = False
     with fake:
         for layer in module.modules():
             for name, parameter in list(layer.named_parameters(recurse=False)):
-                if parameter.is_meta:
+                if parameter.requires_grad:
                     setattr(layer, name, torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype)))
 
 

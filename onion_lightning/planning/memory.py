@@ -10,9 +10,10 @@ import torch
 from transformers import PretrainedConfig
 
 from onion_lightning.errors import OnionError, shorten
-from onion_lightning.model.adapters import TargetModules
+from onion_lightning.model.adapters.settings import TargetModules
 from onion_lightning.model.base_model import LoadIn, compute_dtype
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.optimization.optimizer import OptimizerName
 from onion_lightning.planning.fake_model import count_parameters, frozen_linear_layers, tensors_of
 from onion_lightning.planning.live_memory import storage_bytes
 from onion_lightning.planning.tracer import Tracer
@@ -109,6 +110,8 @@ def predict_memory(
     rows: int,
     length: int,
     lora_dropout: float = 0.05,
+    use_dora: bool = False,
+    optimizer: OptimizerName = "adamw",
     ranks: int = 1,
     device_type: DeviceType = "cuda",
 ) -> MemoryPlan:
@@ -126,6 +129,8 @@ def predict_memory(
         rows: in a micro-batch, --data.batch_size.
         length: of every row in tokens, all of them supervised; at most --data.max_length.
         lora_dropout: as --model.lora_dropout.
+        use_dora: as --model.use_dora.
+        optimizer: as --model.optimizer; a paged state counts as if it stayed on the GPU.
         ranks: more than one adds the buckets of DDP.
         device_type: cuda or cpu, which differ in dropout and in the optimizer step.
 
@@ -137,6 +142,8 @@ def predict_memory(
         "load_in": load_in,
         "lora_rank": lora_rank,
         "lora_dropout": lora_dropout,
+        "use_dora": use_dora,
+        "optimizer": optimizer.removeprefix("paged_"),
         "target_modules": target_modules,
         "gradient_checkpointing": gradient_checkpointing,
         "seed": 0,

@@ -58,6 +58,8 @@ def plan_memory(
             rows=rows,
             length=length,
             lora_dropout=module.lora_dropout,
+            use_dora=module.use_dora,
+            optimizer=module.optimizer,
             ranks=trainer.world_size,
             device_type="cuda" if trainer.strategy.root_device.type == "cuda" else "cpu",
         )

@@ -1,5 +1,6 @@
 """Traces a training step on fake tensors, with the code that trains, and records its memory phase by phase."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import torch
 
 from onion_lightning.data.collate import Batch
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.optimizer_step import adamw_with_cosine
+from onion_lightning.model.optimization.optimizer import adamw_with_cosine
 from onion_lightning.planning.flops import FlopCount
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 
@@ -117,10 +118,26 @@ def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[list[
     for parameter in module.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
-    optimizer = adamw_with_cosine(module.parameters(), module.learning_rate, module.weight_decay, 0.0, 1)["optimizer"]
+    if module.optimizer != "adamw":
+        return list(bitsandbytes_state(module)), 0  # its step works in place, and reads values, which fake tensors lack
+    optimizer = adamw_with_cosine(module.named_parameters(), module.optimization, 1)["optimizer"]
     for group in optimizer.param_groups:
         group["foreach"] = device_type == "cuda"  # the default there
     with LiveMemory() as memory:
         optimizer.step()  # creates the whole state first
     state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
     return state, memory.peak - storage_bytes(state)
+
+
+def bitsandbytes_state(module: OnionModule) -> Iterator[torch.Tensor]:
+    """Yield tensors like those of the state of bitsandbytes' AdamW: in 8 bit, blocks of 256 values have a scale."""
+    eight_bit = "8bit" in module.optimizer
+    for parameter in module.parameters():
+        count = parameter.numel() if parameter.requires_grad else 0
+        if eight_bit and count >= 4096:
+            yield from (torch.empty(count, dtype=torch.uint8) for _ in range(2))
+            yield from (torch.empty(-(-count // 256)) for _ in range(2))
+        elif count:
+            yield from (torch.empty(count) for _ in range(2))
+    if eight_bit:
+        yield from (torch.empty(256) for _ in range(2))  # the codes, for all

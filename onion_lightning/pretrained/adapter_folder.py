@@ -31,14 +31,14 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS = "adapter_config.json", "adapter_mode
 # Keys of adapter_config.json that do not change what trained adapters compute, or that are read here.
 KNOWN = set(
     "auto_mapping base_model_name_or_path fan_in_fan_out inference_mode init_lora_weights lora_alpha lora_dropout"
-    " peft_type peft_version r revision target_modules task_type"
+    " peft_type peft_version r revision target_modules task_type use_dora use_rslora"
     # settings of an initialization or of another method, without effect unless a key that is checked turns it on
     " corda_config eva_config layers_pattern loftq_config lora_ga_config megatron_core qalora_group_size"
     " runtime_config".split()
 )
 # Other initializations replace weights of the base model, which the folder does not contain.
 PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
-LORA_NAME = re.compile(r"base_model\.model\.(.+)\.(?:lora_[AB]\.weight|lora_embedding_[AB])")
+LORA_NAME = re.compile(r"base_model\.model\.(.+)\.(?:lora_[AB]\.weight|lora_embedding_[AB]|lora_magnitude_vector)")
 
 
 class LoraFolder(NamedTuple):
@@ -51,6 +51,8 @@ class LoraFolder(NamedTuple):
         dropout: before each adapter, in training.
         target_modules: last parts of the names of the adapted layers, sorted.
         weights: by their names in peft.
+        use_rslora: whether adapters are scaled by alpha / sqrt(rank) instead of alpha / rank.
+        use_dora: whether the norms of rows were trained apart.
     """
 
     base_model: str
@@ -59,6 +61,8 @@ class LoraFolder(NamedTuple):
     dropout: float
     target_modules: list[str]
     weights: dict[str, torch.Tensor]
+    use_rslora: bool
+    use_dora: bool
 
 
 def is_adapter_folder(path: Path) -> bool:
@@ -74,11 +78,14 @@ def module_of(name: str) -> str:
 
 def name_in_peft(name: str) -> str:
     """Return the name that peft saves an adapter's weight under, from its name in a checkpoint."""
-    return re.sub(r"\.(lora_[AB]|lora_embedding_[AB])\.default", r".\1", name.removeprefix("model."))
+    name = name.removeprefix("model.").replace(".lora_magnitude_vector.default.weight", ".lora_magnitude_vector")
+    return re.sub(r"\.(lora_[AB]|lora_embedding_[AB])\.default", r".\1", name)
 
 
 def name_in_checkpoint(name: str) -> str:
     """Return the name of an adapter's weight in a checkpoint, from its name in peft."""
+    if name.endswith(".lora_magnitude_vector"):
+        return f"model.{name}.default.weight"
     return "model." + re.sub(r"\.(lora_[AB]|lora_embedding_[AB])(\.weight)?$", r".\1.default\2", name)
 
 
@@ -117,6 +124,8 @@ def read_adapter_folder(folder: Path, flag: str) -> LoraFolder:
         config.get("lora_dropout") or 0.0,
         sorted({module_of(name).rpartition(".")[2] for name in weights}),
         weights,
+        bool(config.get("use_rslora")),
+        bool(config.get("use_dora")),
     )
 
 
@@ -131,7 +140,8 @@ def read_json(folder: Path, name: str, remedy: str, flag: str = "--ckpt_path") -
 
 
 def check_config(config: dict[str, Any], where: str) -> None:
-    """Refuse settings with which adapters are not `B A x * alpha / r` on frozen layers of a causal language model."""
+    """Refuse settings with which adapters are not `B A x` times a factor, or DoRA, on frozen layers of a causal language
+    model."""
     merge = "merge these with peft and give the merged model to --model.base_model, or give plain LoRA adapters"
     if (kind := config.get("peft_type")) != "LORA":
         raise OnionError(f"{where}: its adapters are of type {kind}, not LORA; {merge}.")
@@ -179,6 +189,8 @@ def check_weights(weights: dict[str, torch.Tensor], rank: int, where: str) -> No
                 f"{where}: contains {name}, which is not a LoRA adapter; save the adapters alone"
                 " (save_embedding_layers=False), or merge them with peft."
             )
+        if name.endswith("lora_magnitude_vector"):
+            continue
         found = weight.shape[0 if re.search(r"_A(\.weight)?$", name) else -1]
         if found != rank:
             raise OnionError(

@@ -15,7 +15,7 @@ from transformers.generation.streamers import BaseStreamer
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError
 from onion_lightning.evaluation.tasks import SYSTEMS, few_shot_prompt, fit_shots
-from onion_lightning.model.adapters import adapters_enabled
+from onion_lightning.model.adapters.switches import adapters_enabled
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import Decoding, context_length, continue_prompts
 from onion_lightning.model.module import OnionModule

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, is_adapter_folder
 from onion_lightning.training.peft_checkpoint import checkpoint_from_folder
 

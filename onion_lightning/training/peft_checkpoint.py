@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.pretrained.adapter_folder import (
     LoraFolder,
     name_in_checkpoint,
@@ -55,5 +55,7 @@ def adapter_flags(found: LoraFolder, settings: dict[str, Any]) -> dict[str, Any]
         "model.lora_rank": found.rank,
         "model.lora_alpha": int(found.alpha),
         "model.lora_dropout": found.dropout,
+        "model.use_rslora": found.use_rslora,
+        "model.use_dora": found.use_dora,
         "model.target_modules": saved.get("model.target_modules", found.target_modules),
     }

@@ -6,9 +6,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.optimizer_step import total_steps
+from onion_lightning.model.optimization.optimizer import total_steps
 
 __all__ = ["ExactResume"]
 
@@ -89,11 +89,32 @@ def set_schedule(trainer: pl.Trainer, step: int) -> None:
 
 
 def replace_hyperparameters(module: OnionModule, checkpoint: dict[str, Any]) -> None:
-    """Put the module's learning rate and weight decay in place of the saved ones."""
-    for group in checkpoint["optimizer_states"][0]["param_groups"]:
-        group["lr"] *= module.learning_rate / group["initial_lr"]
-        group |= {"initial_lr": module.learning_rate, "weight_decay": module.weight_decay}
-    checkpoint["lr_schedulers"][0]["base_lrs"] = [module.learning_rate]
+    """Put the module's learning rates and weight decay in place of the saved ones.
+
+    Raises:
+        OnionError: the saved optimizer is another, or has another number of parameter groups.
+    """
+    saved, rates = checkpoint[CHECKPOINT_KEY].get("training", {}), module.optimization.learning_rates
+    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    for name, value, fits in (
+        ("optimizer", saved.get("model.optimizer", "adamw"), same_state(saved, module)),
+        ("lora_plus_ratio", saved.get("model.lora_plus_ratio", 1.0), len(groups) == len(rates)),
+    ):
+        if not fits:
+            raise OnionError(
+                f"--model.{name} {getattr(module, name)}: the checkpoint has the optimizer state of --model.{name} {value};"
+                " give that value, or start a new run from these adapters with --model.adapter and an export of them."
+            )
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] *= rate / group["initial_lr"]
+        group |= {"initial_lr": rate, "weight_decay": module.weight_decay}
+    checkpoint["lr_schedulers"][0]["base_lrs"] = rates
+
+
+def same_state(saved: dict[str, Any], module: OnionModule) -> bool:
+    """Whether an optimizer continues from the state of the saved one: a paged one does from the same without pages."""
+    one, other = saved.get("model.optimizer", "adamw"), module.optimizer
+    return one == other or {one, other} == {"adamw_8bit", "paged_adamw_8bit"}
 
 
 def rewind_progress(loops: dict[str, Any], step: int, accumulate: int) -> bool:

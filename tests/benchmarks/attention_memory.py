@@ -19,7 +19,8 @@ from transformers import LlamaForCausalLM
 
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
-from onion_lightning.model.adapters import insert_adapters
+from onion_lightning.model.adapters.insertion import insert_adapters
+from onion_lightning.model.adapters.settings import AdapterSettings
 from onion_lightning.model.base_model import best_precision, compute_dtype, load_model
 from onion_lightning.pretrained.locate import load_tokenizer
 
@@ -48,7 +49,7 @@ def main() -> None:
     count = parser.parse_args().tokens
     tokenizer = load_tokenizer("demo")
     base = llama_7b(len(tokenizer))
-    model = insert_adapters(base, rank=8, alpha=16, dropout=0.05, target_modules=["q_proj", "v_proj"], name="7B shape")
+    model = insert_adapters(base, AdapterSettings(8, 16, 0.05, ["q_proj", "v_proj"]), "7B shape")
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)

@@ -28,7 +28,7 @@ CLASSES = {
     "articles": ArticleWriter,
 }
 FREE = "base_model load_in gradient_checkpointing path headline_column article_column overflow headlines headlines_file"
-FREE += " adapter truncated near_duplicates"
+FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
 # flag: (good values, bad values, the range in the refusal)
@@ -37,7 +37,10 @@ BOUNDED = {
     "model.lora_alpha": ([1], [0, -1], "above 0"),
     "model.lora_dropout": ([0.0, 0.99], [-0.1, 1.0], "at least 0 and below 1"),
     "model.target_modules": (["auto", "all-linear", ["q_proj"]], ["q_proj", []], "auto, all-linear, or a list"),
+    "model.init_lora_weights": (["kaiming", "gaussian"], ["true", "xavier"], "kaiming or gaussian"),
     "model.learning_rate": ([1e-9], [0.0, -1.0], "above 0"),
+    "model.lora_plus_ratio": ([0.5, 16.0], [0.0, -1.0], "above 0"),
+    "model.neftune_alpha": ([0.0, 5.0], [-1.0], "at least 0"),
     "model.weight_decay": ([0.0], [-0.1], "at least 0"),
     "model.warmup_ratio": ([0.0, 1.0], [-0.1, 1.1], "from 0 to 1"),
     "model.max_new_tokens": ([1, 100_000], [0, -1], "at least 1"),

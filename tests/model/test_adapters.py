@@ -8,7 +8,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.adapters import check_adapters, merged_adapters
+from onion_lightning.model.adapters.saved import check_adapters
+from onion_lightning.model.adapters.switches import merged_adapters
 from onion_lightning.model.base_model import load_model
 from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule

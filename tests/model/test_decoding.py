@@ -8,7 +8,7 @@ from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell_once
-from onion_lightning.model.adapters import scaled_adapters
+from onion_lightning.model.adapters.switches import scaled_adapters
 from onion_lightning.model.decoding import Decoding, continue_prompts, write_articles
 from tests.conftest import module
 

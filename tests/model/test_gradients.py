@@ -7,7 +7,7 @@ import torch
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.errors import NoGradientError
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.optimizer_step import adapter_gradients, check_not_zero
+from onion_lightning.model.optimization.optimizer_step import adapter_gradients, check_not_zero
 from tests.conftest import adapters, batch, module
 
 FORMATS = pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])

@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from onion_lightning.errors import NonFiniteError, OnionError
-from onion_lightning.model.optimizer_step import (
-    MAX_SKIPPED,
-    HostCopy,
-    adamw_with_cosine,
-    check_finite,
-    gpu_stats,
-    total_steps,
-)
+from onion_lightning.model.optimization.optimizer import OptimizerSettings, adamw_with_cosine, total_steps
+from onion_lightning.model.optimization.optimizer_step import MAX_SKIPPED, HostCopy, check_finite, gpu_stats
 
 FINITE, INFINITE = 1.0, float("inf")
 
@@ -28,7 +22,9 @@ def training(scaler=None, skipped_in_a_row=0):
 
 
 def test_the_learning_rate_rises_linearly_to_its_peak_and_decays_to_zero():
-    configured = adamw_with_cosine([torch.nn.Parameter(torch.zeros(1))], 0.5, 0.1, 0.25, steps=10)
+    configured = adamw_with_cosine(
+        [("a", torch.nn.Parameter(torch.zeros(1)))], OptimizerSettings(0.5, 0.1, 0.25), steps=10
+    )
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     rates = []
     for _ in range(11):
@@ -45,7 +41,7 @@ def test_the_learning_rate_rises_linearly_to_its_peak_and_decays_to_zero():
 def test_frozen_parameters_are_not_optimized():
     frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
     trainable = torch.nn.Parameter(torch.zeros(1))
-    optimizer = adamw_with_cosine([frozen, trainable], 0.5, 0, 0, steps=10)["optimizer"]
+    optimizer = adamw_with_cosine([("a", frozen), ("b", trainable)], OptimizerSettings(0.5), steps=10)["optimizer"]
     assert [p is trainable for group in optimizer.param_groups for p in group["params"]] == [True]
 
 

@@ -10,6 +10,7 @@ from onion_lightning.data.sampler import MicroBatch
 from onion_lightning.errors import OnionError
 from onion_lightning.model.base_model import compute_dtype, load_model
 from onion_lightning.model.frozen_linear import Nf4Linear
+from onion_lightning.model.optimization.optimizer import adamw_with_cosine
 from onion_lightning.planning.fake_model import frozen_linear_layers, nf4_layer, tensors_of
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, predict_memory
@@ -55,6 +56,18 @@ def test_weights_and_what_training_adds_to_them_have_the_bytes_of_the_real_modul
     assert plan.optimizer == storage_bytes(state)
 
 
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"optimizer": "adamw_8bit", "lora_rank": 64}], ids=str)
+def test_other_adapters_and_optimizers_have_the_bytes_of_the_real_ones(tiny_base, kind):
+    plan, made = predict(tiny_base, **kind), loaded(tiny_base, "int8", **kind)
+    made.loss_sum(full_batch(20, 30)).backward()
+    optimizer = adamw_with_cosine(made.named_parameters(), made.optimization, 1)["optimizer"]
+    optimizer.step()
+    state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
+    assert plan.adapters == storage_bytes(one for one in made.parameters() if one.requires_grad)
+    assert plan.optimizer == storage_bytes(state)
+    assert plan.optimizer != predict(tiny_base).optimizer
+
+
 @FORMATS
 def test_quantized_weights_have_the_bytes_of_the_model_that_is_loaded(tiny_base, load_in):
     """Counted without `tensors_of`: two layers, each with 4 projections of attention and 3 of the MLP."""
@@ -91,6 +104,17 @@ def test_the_peak_is_that_of_the_tensors_of_a_real_step(tiny_base, load_in, chec
         loss.backward()
     assert plan.total == pytest.approx(plan.constant + memory.peak, rel=0.001)
     assert plan.activations + max(plan.logits, plan.workspace) == pytest.approx(memory.peak, rel=0.001)
+
+
+@CHECKPOINTING
+def test_the_peak_of_dora_is_that_of_the_tensors_of_a_real_step(tiny_base, checkpointing):
+    plan = predict(tiny_base, use_dora=True, gradient_checkpointing=checkpointing)
+    made = loaded(tiny_base, "int8", use_dora=True, gradient_checkpointing=checkpointing)
+    trace_optimizer(made, "cpu")
+    with LiveMemory() as memory:
+        made.loss_sum(full_batch(40, 40)).backward()
+    assert plan.activations + max(plan.logits, plan.workspace) == pytest.approx(memory.peak, rel=0.001)
+    assert plan.total > predict(tiny_base, gradient_checkpointing=checkpointing).total
 
 
 @CHECKPOINTING

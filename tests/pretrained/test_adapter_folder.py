@@ -65,8 +65,6 @@ def test_names_are_translated_both_ways(tiny_base):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"use_dora": True}, "use_dora is True"),
-        ({"use_rslora": True}, "use_rslora is True"),
         ({"rank_pattern": {"layers.0.self_attn.q_proj": 2}}, "rank_pattern is "),
         ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern is "),
         ({"bias": "lora_only"}, "bias is lora_only"),

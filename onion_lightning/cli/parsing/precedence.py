@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from onion_lightning.errors import OnionError, UsageError
 from onion_lightning.messages import tell
-from onion_lightning.model.adapters import CHECKPOINT_KEY
+from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.pretrained.adapter_folder import is_adapter_folder, read_adapter_folder, read_settings
 from onion_lightning.pretrained.locate import same_architecture
 from onion_lightning.training.checkpoint_io import read_checkpoint, resolve
@@ -19,9 +19,17 @@ from onion_lightning.training.run_folder import decoding_of_run
 
 __all__ = ["apply_adapter", "apply_checkpoint"]
 
-FIXED_SHAPE = ("model.lora_rank", "model.target_modules")  # adapters of another shape cannot be loaded
+FIXED_SHAPE = (
+    "model.lora_rank",
+    "model.target_modules",
+    "model.use_dora",
+)  # adapters of another shape cannot be loaded
 ADAPTERS = ("model.base_model", *FIXED_SHAPE)
-LOADED = (*ADAPTERS, "model.lora_alpha")  # with another alpha, loaded adapters would start at another strength
+LOADED = (
+    *ADAPTERS,
+    "model.lora_alpha",
+    "model.use_rslora",
+)  # with others, loaded adapters would start at another strength
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with another split, training rows would count as held out
 HELD_OUT = ("validate", "test", "evaluate")
 

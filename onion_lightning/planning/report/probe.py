@@ -10,7 +10,7 @@ from onion_lightning.data.collate import Batch
 from onion_lightning.heartbeat import log_line
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.optimizer_step import adamw_with_cosine
+from onion_lightning.model.optimization.optimizer import adamw_with_cosine
 from onion_lightning.planning.memory import MemoryPlan
 from onion_lightning.planning.report.cost import Range
 from onion_lightning.planning.report.process_memory import (
@@ -77,8 +77,7 @@ def run_probe(
     module.load_base(device, target.precision)
     release_memory()
     batch = full_batch(*shape, device)
-    settings = (module.learning_rate, module.weight_decay, 0.0, steps)
-    optimizer = adamw_with_cosine(module.parameters(), *settings)["optimizer"]
+    optimizer = adamw_with_cosine(module.named_parameters(), module.optimization, steps)["optimizer"]
     scaler = torch.amp.GradScaler(device.type, enabled=target.precision == "16-mixed")
     restart_peak(device)
     taken = []

@@ -149,6 +149,8 @@ def predictor(config: PretrainedConfig, module: OnionModule, target: Target) -> 
             rows=setup.batch_size,
             length=setup.length,
             lora_dropout=module.lora_dropout,
+            use_dora=module.use_dora,
+            optimizer=module.optimizer,
             ranks=target.ranks,
             device_type=target.device_type,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 
 from onion_lightning.heartbeat import format_seconds
-from onion_lightning.model.optimizer_step import total_steps
+from onion_lightning.model.optimization.optimizer import total_steps
 
 __all__ = ["Position", "Remaining"]
 

@@ -1,74 +1,27 @@
-"""The optimizer step: AdamW with a cosine schedule, the check for non-finite values, and GPU statistics to log."""
+"""The optimizer step: the gradient scaler, the checks for steps that are not finite or train nothing, and what is logged."""
 
 import contextlib
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 import pynvml
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
-from onion_lightning.errors import NoGradientError, NonFiniteError, OnionError, check_range
+from onion_lightning.errors import NoGradientError, NonFiniteError
 
 __all__ = [
     "HostCopy",
-    "adamw_with_cosine",
     "adapter_gradients",
     "check_finite",
     "check_not_zero",
-    "check_optimizer_flags",
     "gpu_stats",
     "gradient_scaler",
     "sum_over_ranks",
-    "total_steps",
 ]
 
 MAX_SKIPPED = 20  # in fp16, optimizer steps in a row: the scale falls from 65536 below 1
-
-
-def check_optimizer_flags(learning_rate: float, weight_decay: float, warmup_ratio: float) -> None:
-    """Raise an `OnionError` at a value out of range."""
-    check_range("--model.learning_rate", learning_rate, learning_rate > 0, "above 0")
-    check_range("--model.weight_decay", weight_decay, weight_decay >= 0, "at least 0")
-    check_range("--model.warmup_ratio", warmup_ratio, 0 <= warmup_ratio <= 1, "from 0 to 1")
-
-
-def total_steps(trainer: pl.Trainer) -> int:
-    """Return the number of optimizer steps of the whole run.
-
-    Raises:
-        OnionError: the run has no end.
-    """
-    steps = trainer.estimated_stepping_batches
-    if steps == float("inf"):
-        raise OnionError(
-            f"--trainer.max_epochs {trainer.max_epochs}: the learning rate schedule needs the number of training steps; set"
-            " --trainer.max_epochs or --trainer.max_steps."
-        )
-    return int(steps)
-
-
-def adamw_with_cosine(
-    parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float, warmup_ratio: float, steps: int
-) -> OptimizerLRSchedulerConfig:
-    """Create AdamW, and a schedule of linear warmup and cosine decay to 0 that is stepped at each optimizer step.
-
-    Args:
-        parameters: those that require a gradient are optimized.
-        learning_rate: at the peak.
-        weight_decay: of AdamW.
-        warmup_ratio: fraction of the steps for warmup.
-        steps: optimizer steps in total.
-    """
-    from transformers import get_cosine_schedule_with_warmup  # late: imports peft, see adapters.py
-
-    trainable = [p for p in parameters if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=learning_rate, weight_decay=weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup_ratio * steps), steps)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def gradient_scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
