@@ -124,6 +124,8 @@ def test_exported_adapters_and_merged_weights_compute_the_same_without_our_code(
     adapted = PeftModel.from_pretrained(plain(base), tmp_path / "out").eval()
     torch.testing.assert_close(logits(adapted, IDS), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits(plain(tmp_path / "out" / "merged"), IDS), expected, atol=1e-3, rtol=1e-3)
+    verify = ("--path", str(tmp_path / "out"), "--ckpt_path", str(tmp_path / "a.ckpt"), "--n", "2")
+    run("verify", *verify, "--model.base_model", str(base), "--model.load_in", "none", "--model.max_new_tokens", "4")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert {name: config[name] for name in kind} == kind
 
@@ -166,3 +168,16 @@ def test_dora_and_lora_do_not_load_each_other(refused, run, tmp_path):
     line = refused("fit", "--model.use_dora", "false", "--ckpt_path", "last", "--trainer.max_steps", "2")
     assert "--model.use_dora False" in line
     assert "was trained with True; give that value" in line
+
+
+def test_early_stopping_stops_a_resumed_run_where_it_stops_an_uninterrupted_one(run, flags, tmp_path):
+    """Two validations without an improvement by 100 nats: after the third epoch of five steps."""
+    early = ("--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/loss")
+    early += ("--trainer.callbacks.patience=2", "--trainer.callbacks.min_delta=100", "--trainer.max_epochs", "6")
+    run("fit", *early, "--checkpoint.dirpath", str(tmp_path / "whole"))
+    stop = ("--trainer.callbacks+=tests.stopper.StopAt", "--trainer.callbacks.step=11")
+    assert main(flags("fit", *early, *stop)) == 130
+    run("fit", *early, "--ckpt_path", "last")
+    whole, resumed = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "run"))
+    assert whole["global_step"] == resumed["global_step"] == 15
+    assert all(torch.equal(value, resumed["state_dict"][name]) for name, value in whole["state_dict"].items())

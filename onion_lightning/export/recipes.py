@@ -26,7 +26,11 @@ def vllm_command(source: Source, folder: str) -> str | None:
         folder: the exported folder, as the command names it.
     """
     rank = next((rank for rank in VLLM_RANKS if rank >= source.skeleton.lora.r), None)
-    if rank is None or not source.layers.isdisjoint((source.skeleton.embeddings, source.skeleton.head)):
+    if (
+        rank is None
+        or source.skeleton.lora.use_dora
+        or not source.layers.isdisjoint((source.skeleton.embeddings, source.skeleton.head))
+    ):
         return None
     words = ["vllm", "serve", source.base_path, "--enable-lora", "--max-lora-rank", str(rank)]
     return shlex.join([*words, "--lora-modules", f"onion={folder}"])
@@ -48,14 +52,23 @@ def vllm_request(source: Source, model: str) -> dict[str, Any]:
 
 
 def gguf_commands(source: Source, merged: bool) -> list[str]:
-    """Return the commands of llama.cpp that write the files named in the `Modelfile`, inside the exported folder."""
+    """Return the commands of llama.cpp that write the files named in the `Modelfile`, inside the exported folder.
+
+    The first says if `merged` must be exported before.
+    """
     whole = "python llama.cpp/convert_hf_to_gguf.py {} --outtype {} --outfile {}"
-    if merged:
-        return [whole.format("merged", "q8_0", "model.gguf")]
+    if merged or needs_merge(source):
+        first = [] if merged else ["# export again with --merge true: llama.cpp would compute these adapters otherwise"]
+        return [*first, whole.format("merged", "q8_0", "model.gguf")]
     base = shlex.quote(source.base_path) if source.is_local else f"{source.base_path} --remote"
     adapters = "python llama.cpp/convert_lora_to_gguf.py . --outfile adapters.gguf"
     based = f" --base {shlex.quote(source.base_path)}" if source.is_local else ""
     return [whole.format(base, "q8_0", "model.gguf"), adapters + based]
+
+
+def needs_merge(source: Source) -> bool:
+    """Whether llama.cpp would compute the adapters otherwise: it scales by alpha / rank, and knows no norms of DoRA."""
+    return bool(source.skeleton.lora.use_dora or source.skeleton.lora.use_rslora)
 
 
 def modelfile(source: Source, merged: bool) -> str:
@@ -76,6 +89,6 @@ def modelfile(source: Source, merged: bool) -> str:
         *(f"#   {line}" for line in gguf_commands(source, merged)),
     ]
     lines += ["# then: ollama create onion -f Modelfile", "FROM ./model.gguf"]
-    lines += [] if merged else ["ADAPTER ./adapters.gguf"]
+    lines += [] if merged or needs_merge(source) else ["ADAPTER ./adapters.gguf"]
     lines += ['TEMPLATE """' + TEMPLATE.replace("{headline}", "{{ .Prompt }}") + '"""']
     return "\n".join([*lines, *(f"PARAMETER {name} {value}" for name, value in parameters.items())]) + "\n"

@@ -119,18 +119,18 @@ class Int8Linear(FrozenLinear):
         return weight
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """For few rows, as in generation, multiply by the codes and scale the output instead of the weights.
+        """For few rows on a CPU, as in generation, multiply by the codes and scale the output instead of the weights.
 
-        In float16 the output might overflow before it is scaled.
+        In float16 the output might overflow before it is scaled, and a GPU dequantizes faster than it converts the codes.
         """
         rows = x.numel() // self.in_features
-        if rows > FEW_ROWS or self.output_dtype == torch.float16:
+        if rows > FEW_ROWS or self.output_dtype == torch.float16 or x.is_cuda:
             return super().product(x)
         product = self.product_of_codes(x, rows).mul_(self.scale[:, 0])
         return product if self.bias is None else product.add_(self.bias)
 
     def product_of_codes(self, x: torch.Tensor, rows: int) -> torch.Tensor:
-        if rows <= PACKED_ROWS and x.device.type == "cpu" and x.dtype == torch.bfloat16:
+        if rows <= PACKED_ROWS and x.dtype == torch.bfloat16:
             product = int8_product(x.reshape(rows, self.in_features), self.weight)
             return product.view(*x.shape[:-1], self.out_features)
         return F.linear(x, self.weight.to(x.dtype))

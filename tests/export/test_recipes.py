@@ -34,6 +34,8 @@ def test_vllm_gets_the_smallest_rank_that_it_accepts_and_that_suffices(source, t
 def test_adapters_that_vllm_cannot_load_have_no_command(source):
     assert vllm_command(source(target_modules=["lm_head"]), "out") is None
     assert vllm_command(source(lora_rank=600), "out") is None
+    assert vllm_command(source(use_dora=True), "out") is None
+    assert vllm_command(source(use_rslora=True), "out") is not None
 
 
 def test_the_request_has_the_raw_prompt_the_stop_token_and_the_decoding_flags(source):
@@ -74,3 +76,12 @@ def test_llama_cpp_converts_the_merged_folder_or_base_and_adapters(source, tiny_
     base, adapters = gguf_commands(source(), merged=False)
     assert str(tiny_base) in base
     assert f"--base {tiny_base}" in adapters
+
+
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"use_rslora": True}], ids=str)
+def test_llama_cpp_gets_merged_weights_of_adapters_that_it_would_compute_otherwise(source, kind):
+    """It scales by alpha / rank, and refuses the norms of DoRA."""
+    first, command = gguf_commands(source(**kind), merged=False)
+    assert "--merge true" in first
+    assert command == gguf_commands(source(**kind), merged=True)[0]
+    assert "ADAPTER" not in modelfile(source(**kind), merged=False)
