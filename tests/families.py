@@ -24,7 +24,7 @@ from transformers import (
 
 from tests.conftest import sample_rows
 
-__all__ = ["FAMILIES", "Family", "save_family"]
+__all__ = ["FAMILIES", "SHAPE", "Family", "build_family", "byte_level_bpe", "save_family"]
 
 VOCABULARY = 600
 SHAPE = {
@@ -116,9 +116,15 @@ def save_family(name: str, folder: Path) -> None:
     family = FAMILIES[name]
     tokenizer = make_tokenizer(family, byte_level=name == "qwen3")
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
-    family.model(family.config(**SHAPE | ids | family.more)).save_pretrained(folder)
+    build_family(name, **ids).save_pretrained(folder)
+
+
+def build_family(name: str, **more: Any) -> PreTrainedModel:
+    """Return a model of two layers with random weights, always the same, and more in its config."""
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    return family.model(family.config(**SHAPE | family.more | more))
 
 
 def texts() -> Iterator[str]:

@@ -151,17 +151,23 @@ def trainer_flags(options: Any) -> TrainerFlags:
     """Return what a configuration's `trainer` section asks for.
 
     Raises:
-        OnionError: a number, or the accelerator, is not possible.
+        OnionError: a number, the accelerator or the strategy is not possible.
     """
     devices = count_devices(options.devices)
     least = {"devices": (devices, 1), "num_nodes": (options.num_nodes, 1)}
     least |= {"max_epochs": (options.max_epochs, -1), "max_steps": (options.max_steps, -1)}
     for name, (number, smallest) in least.items():
         check_range(f"--trainer.{name}", options[name], number is None or number >= smallest, f"at least {smallest}")
+    if options.accelerator == "cpu":  # -1 and lists choose among GPUs
+        countable = str(options.devices) == "auto" or str(options.devices).isdigit()
+        check_range(
+            "--trainer.devices", options.devices, countable, "a number of processes for --trainer.accelerator cpu"
+        )
     limit = options.limit_train_batches
     good = limit is None or (limit > 0 and (limit <= 1 or isinstance(limit, int)))
     check_range("--trainer.limit_train_batches", limit, good, "a number of micro-batches, or a fraction up to 1.0")
     choose_accelerator(options.accelerator)
+    check_strategy_name(options.strategy)
     asked = options.precision
     return TrainerFlags(
         accelerator=str(options.accelerator),

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 
 from onion_lightning.errors import OnionError
 
-__all__ = ["check_fraction", "set_whole_steps"]
+__all__ = ["check_fraction", "set_whole_steps", "whole_steps"]
 
 
 def set_whole_steps(trainer: pl.Trainer, batches: int, accumulate: int) -> None:
@@ -56,7 +56,11 @@ def check_fraction(trainer: pl.Trainer, flag: str, batches: int) -> None:
 
 
 def whole_steps(flag: str, value: int | float, batches: int, accumulate: int) -> int | float:
-    """Return a limit as a multiple of `accumulate` micro-batches; 1.0, the whole epoch, and 0 are returned unchanged."""
+    """Return a limit as a multiple of `accumulate` micro-batches; 1.0, the whole epoch, and 0 are returned unchanged.
+
+    Raises:
+        OnionError: it is a number of micro-batches that is no such multiple.
+    """
     if isinstance(value, float):
         if value in (0, 1):
             return value

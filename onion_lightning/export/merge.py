@@ -143,8 +143,7 @@ def delta(source: Source, layer: str) -> torch.Tensor:
     name = f"base_model.model.{layer}"
     if f"{name}.lora_embedding_A" in source.weights:  # (rank, vocabulary) and (hidden size, rank)
         return (source.weights[f"{name}.lora_embedding_B"] @ source.weights[f"{name}.lora_embedding_A"]).T
-    product = source.weights[f"{name}.lora_B.weight"] @ source.weights[f"{name}.lora_A.weight"]  # (out, in)
-    return product.T if layer in source.skeleton.transposed else product
+    return source.weights[f"{name}.lora_B.weight"] @ source.weights[f"{name}.lora_A.weight"]  # (out, in)
 
 
 def save_weights(tensors: dict[str, torch.Tensor], file: Path) -> None:

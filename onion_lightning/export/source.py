@@ -27,7 +27,6 @@ class Skeleton:
         config: of the base model.
         lora: peft's LoraConfig, with the layers that are adapted.
         shapes: of the adapters' weights, by their names in peft.
-        transposed: adapted layers whose weights are (in_features, out_features).
         embeddings: name of the embedding layer.
         head: name of the output layer.
         tied: whether both have the same weights.
@@ -36,7 +35,6 @@ class Skeleton:
     config: PretrainedConfig
     lora: Any
     shapes: dict[str, torch.Size]
-    transposed: set[str]
     embeddings: str
     head: str
     tied: bool
@@ -133,7 +131,7 @@ def read_source(model: OnionModule, ckpt_path: str) -> Source:
 
 def build_skeleton(model: OnionModule) -> Skeleton:
     """Build a base model on the meta device, and insert adapters as for training."""
-    import peft.tuners.lora as lora  # before the default device changes; takes two seconds
+    import peft  # noqa: F401 - before the default device changes; takes two seconds
 
     config = load_config(model.base_model)
     with torch.device("meta"):
@@ -141,12 +139,10 @@ def build_skeleton(model: OnionModule) -> Skeleton:
         embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()
         names = {module: name for name, module in base.named_modules()}
         adapted = insert_adapters(base, model.adapters, model.base_model)
-    layers = {name: layer for name, layer in base.named_modules() if isinstance(layer, lora.LoraLayer)}
     return Skeleton(
         config,
         adapted.peft_config["default"],
         {name_in_peft(name): p.shape for name, p in adapted.named_parameters() if p.requires_grad},
-        {name for name, layer in layers.items() if layer.fan_in_fan_out},
         names[embeddings],
         names[head],
         embeddings.weight is head.weight,

@@ -3,10 +3,12 @@
 Remote code is never executed.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import GatedRepoError, StrictDataclassError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -14,6 +16,7 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
+    __version__,
 )
 
 from onion_lightning.errors import OnionError, shorten
@@ -24,6 +27,9 @@ __all__ = ["LOAD_ERRORS", "architecture", "load_config", "load_tokenizer", "loca
 # What from_pretrained raises for files that are missing or wrong.
 LOAD_ERRORS = (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError, StrictDataclassError)
 
+# Causal models whose layers are transformers' Conv1D, with transposed weights. The frozen layers, `plan` and merged weights of this
+# project are those of linear layers.
+CONV1D = ("gpt2", "openai-gpt")
 ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
@@ -53,6 +59,16 @@ def locate(base_model: str) -> str:
 def unavailable(base_model: str, error: Exception) -> OnionError:
     """Return the error for a base model that `from_pretrained` could not load: what failed, and what to do."""
     message, flag = shorten(error), f"--model.base_model {base_model}"
+    if any(isinstance(one, GatedRepoError) for one in causes(error)):
+        return OnionError(
+            f"{flag}: is a gated model, and the Hugging Face Hub did not find a login with access to it; accept its terms on"
+            f" https://huggingface.co/{base_model} and log in (hf auth login)."
+        )
+    if found := re.search(r"model type `(.+?)` but Transformers does not recognize", str(error)):
+        return OnionError(
+            f"{flag}: its model type {found[1]} is unknown to transformers {__version__}; choose another model, or a newer"
+            " transformers."
+        )
     if "trust_remote_code" in str(error):
         return OnionError(
             f"{flag}: requires code of its own, and remote code is never executed; choose a model that transformers supports."
@@ -67,6 +83,13 @@ def unavailable(base_model: str, error: Exception) -> OnionError:
     return OnionError(f"{flag}: cannot be loaded ({message}); choose another model, or download it again.")
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def load_config(base_model: str) -> PretrainedConfig:
     """Load a base model's config.
 
@@ -76,7 +99,10 @@ def load_config(base_model: str) -> PretrainedConfig:
     source = locate(base_model)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except LOAD_ERRORS as error:
+    except (
+        *LOAD_ERRORS,
+        RuntimeError,
+    ) as error:  # a RuntimeError: layers differ in what transformers reads for all of them
         raise unavailable(base_model, error) from error
     if problem := unsuitable(config):
         raise OnionError(f"--model.base_model {base_model}: {problem}; choose a causal language model, such as Llama.")
@@ -85,16 +111,30 @@ def load_config(base_model: str) -> PretrainedConfig:
 
 def unsuitable(config: PretrainedConfig) -> str | None:
     """Return why adapters for headlines and articles cannot be trained on a model; None if they can."""
-    names = config.architectures or []
+    names, kind = config.architectures or [], config.model_type
     causal = any(word in name for name in names for word in ("CausalLM", "LMHead"))
     if config.is_encoder_decoder:
-        return f"is a sequence-to-sequence model ({config.model_type})"
+        return f"is a sequence-to-sequence model ({kind})"
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not causal:
-        return f"is an encoder-only model ({config.model_type})"
+        return f"is an encoder-only model ({kind})"
+    if getattr(config, "text_config", None) is not None and whole(config, "hidden_size") is None:
+        return f"is a multimodal model ({kind})"
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return f"its model type {config.model_type} is not a causal language model in transformers"
-    missing = [name for name in (*ARCHITECTURE, "max_position_embeddings") if getattr(config, name, None) is None]
-    return f"its config.json has no {missing[0]}" if missing else None
+        return f"its model type {kind} is not a causal language model in transformers"
+    if kind in CONV1D:
+        return f"its layers are of type Conv1D ({kind}), and only linear layers are adapted"
+    if heads := [name for name in names if "Classification" in name or "QuestionAnswering" in name]:
+        return f"is a classifier ({heads[0]})"
+    missing = [name for name in (*ARCHITECTURE, "max_position_embeddings") if whole(config, name) in (None, -1)]
+    return f"its config.json has no {missing[0]} for the whole model" if missing else None
+
+
+def whole(config: PretrainedConfig, name: str) -> Any:
+    """Return an entry of a config; None if there is none, or one for each layer."""
+    try:
+        return getattr(config, name, None)
+    except RuntimeError:  # raised by transformers for an entry that differs between layers
+        return None
 
 
 def architecture(config: PretrainedConfig) -> dict[str, Any]:
@@ -119,7 +159,10 @@ def load_tokenizer(base_model: str) -> PreTrainedTokenizerBase:
     except LOAD_ERRORS as error:
         raise unavailable(base_model, error) from error
     if tokenizer.eos_token_id is None:
-        raise OnionError(f"--model.base_model {base_model}: its tokenizer has no EOS token; choose another model.")
+        raise OnionError(
+            f"--model.base_model {base_model}: its tokenizer has no EOS token, with which an article ends; choose another"
+            " model, or name one of its tokens as eos_token in tokenizer_config.json."
+        )
     check_ids(base_model, tokenizer, load_config(base_model).vocab_size)
     return tokenizer
 

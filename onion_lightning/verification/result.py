@@ -10,7 +10,7 @@ from onion_lightning.verification.comparison import STAGES, Comparison, Loss, he
 from onion_lightning.verification.probes import Probe
 from onion_lightning.verification.reading import Reading
 
-__all__ = ["BEGIN", "END", "VERIFIED", "Verification", "add_to_card", "describe", "figure", "share", "table_rows"]
+__all__ = ["BEGIN", "END", "VERIFIED", "Verification", "add_to_card", "table_rows"]
 
 VERIFIED = "verify.json"
 BEGIN, END = "<!-- verify: begin -->", "<!-- verify: end -->"
@@ -104,7 +104,7 @@ def table_row(one: Comparison, count: int, verdict: str) -> tuple[str, ...]:
         share(one.same_articles, count),
         figure(one.mean),
         figure(one.largest),
-        ""
+        "?"
         if one.loss is None
         else f"{one.loss.value:+.4f} ({one.loss.interval.low:+.4f} to {one.loss.interval.high:+.4f})",
         share(same, count),

@@ -210,8 +210,9 @@ def test_a_logger_whose_package_is_missing_is_refused(outcome, name):
 @pytest.mark.parametrize(
     "name", sorted(set(StrategyRegistry.available_strategies()) - set(WORKS["strategies"].split()))
 )
-def test_another_strategy_is_refused(outcome, name):
-    status, printed = outcome("fit", "--trainer.strategy", name)
+@pytest.mark.parametrize("command", ["fit", "plan"])
+def test_another_strategy_is_refused(outcome, command, name):
+    status, printed = outcome(command, "--trainer.strategy", name)
     assert status == 1
     assert printed.count("error: --trainer") == 1
     assert f"--trainer.strategy {name}: is not supported; give ddp, or auto on one device." in printed
@@ -232,9 +233,13 @@ OTHERS = {  # fit --ckpt_path is a resume
     "evaluate": ("--n", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
     "attend": ("--text", TEXT, "--query", "San Francisco", "--key", "University of California", "--output", "a"),
     "export": ("--output", "x"),
+    "plan": (),
     "preview": ("--rows", "2"),
+    "verify": ("--n", "2", "--model.max_new_tokens", "4"),
 }
-# These limit training alone, or only `fit` has no other use for them.
+WITHOUT_CHECKPOINT = ("plan", "preview")
+OVERWRITE = ("attend", "export", "preview")
+# These limit training alone, or only `fit` has no other use for them; `plan` refuses those that it obeys.
 FIT_ONLY = {("val_check_interval", "1000"), ("val_check_interval", "3"), ("accumulate_grad_batches", "3")}
 FIT_ONLY |= {("limit_train_batches", "3")} | {(name, value) for name, value, says in BAD if says == "nothing"}
 # `evaluate` needs all batches; `limit_val_batches 0.01` is about validation.
@@ -249,23 +254,30 @@ IDLE = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict"
 OBEYED = {  # by the commands without a Trainer
     "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
     "export": {"logger", "enable_progress_bar"},
+    "plan": {
+        *("accelerator", "precision", "devices", "num_nodes", "strategy"),
+        *("max_epochs", "max_steps", "limit_train_batches", "enable_progress_bar"),
+    },
     "preview": {"enable_progress_bar"},
+    "verify": {"accelerator", "precision", "enable_progress_bar"},
 }
 
 
 @pytest.fixture
 def other(outcome, kept, tmp_path):
     """Returns a function that runs another command with a checkpoint of three steps."""
-    last = tmp_path / "run" / "last.ckpt"
+    last, exported = tmp_path / "run" / "last.ckpt", kept.with_name("exported")
     if not (kept / "last.ckpt").exists():
         assert outcome("fit", "--samples.count", "0", "--trainer.max_steps", "3")[0] == 0
         shutil.copytree(last.parent, kept, dirs_exist_ok=True)
+        assert outcome("export", "--ckpt_path", str(last), "--output", str(exported))[0] == 0
 
     def command(name: str, *words: str) -> tuple[int, str]:
         shutil.rmtree(last.parent, ignore_errors=True)
         shutil.copytree(kept, last.parent)
-        checkpoint = () if name == "preview" else ("--ckpt_path", str(last))
-        return outcome(name, *checkpoint, *OTHERS[name], *words)
+        checkpoint = () if name in WITHOUT_CHECKPOINT else ("--ckpt_path", str(last))
+        path = ("--path", str(exported)) if name == "verify" else ()
+        return outcome(name, *checkpoint, *path, *OTHERS[name], *words)
 
     return command
 
@@ -291,7 +303,7 @@ def sensible(command: str) -> list[list[str]]:
 @pytest.mark.parametrize("command", OTHERS)
 def test_other_commands_work_with_all_sensible_values_at_once(other, command):
     for number, words in enumerate(sensible(command)):
-        more = ("--overwrite", "true") if command in OBEYED else ()
+        more = ("--overwrite", "true") if command in OVERWRITE else ()
         status, printed = other(command, *words, *more)
         assert status == 0, (number, printed)
 
@@ -301,8 +313,9 @@ def test_other_commands_work_with_all_sensible_values_at_once(other, command):
 def test_other_commands_refuse_what_fit_refuses(other, command):
     wrong = {}
     for name, value, says in BAD:
-        if value == "x" or (command != "fit" and (name, value) in FIT_ONLY):  # the parser refuses "x" for every command
-            continue
+        planned = command == "plan" and name in OBEYED["plan"]
+        if value == "x" or ((name, value) in FIT_ONLY and command != "fit" and not planned):
+            continue  # the parser refuses "x" for every command
         if (name, value) == ("limit_val_batches", "0.01") and command not in ("fit", "validate"):
             continue
         status, printed = other(command, f"--trainer.{name}={value}")

@@ -47,7 +47,8 @@ def test_adapters_start_with_the_same_values_where_tensors_are_created_on_anothe
 
 
 def test_target_modules_that_the_model_does_not_have_are_reported(tiny_base):
-    with pytest.raises(OnionError, match="c_attn"):
+    layers = r"down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj\.$"
+    with pytest.raises(OnionError, match=rf"c_attn.* has no such layers; give auto, all-linear, or some of {layers}"):
         module(tiny_base, target_modules=["c_attn"])
 
 

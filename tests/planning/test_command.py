@@ -132,6 +132,13 @@ def test_a_config_for_gpus_without_a_card_lists_those_that_it_fits(planned, caps
         (("--gpu", "Voodoo 2"), "--gpu Voodoo 2: is not in the table of cards"),
         (("--price_per_hour", "-1"), "--price_per_hour -1.0: must be at least 0"),
         (("--trainer.devices", "0"), "--trainer.devices 0: must be at least 1"),
+        (
+            ("--trainer.devices=-1",),
+            "--trainer.devices -1: must be a number of processes for --trainer.accelerator cpu",
+        ),
+        (("--trainer.strategy", "fsdp"), "--trainer.strategy fsdp: is not supported; give ddp"),
+        (("--trainer.max_steps", "0"), "--trainer.max_steps 0: fit would train nothing"),
+        (("--trainer.limit_train_batches", "3"), "give a multiple of 2."),
         (("--trainer.max_epochs", "-2"), "--trainer.max_epochs -2: must be at least -1"),
         (
             ("--trainer.limit_train_batches", "1.5"),

@@ -1,12 +1,17 @@
 """Where base models are found, and which ones are refused."""
 
+import importlib.util
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from onion_lightning.errors import OnionError
 from onion_lightning.pretrained.locate import (
+    CONV1D,
     architecture,
     load_config,
     load_tokenizer,
@@ -57,7 +62,7 @@ def test_a_model_that_cannot_be_loaded_gives_a_one_sentence_error(load):
 
 
 def test_a_tokenizer_without_eos_is_refused(copy):
-    with pytest.raises(OnionError, match=r"its tokenizer has no EOS token; choose another model\.$"):
+    with pytest.raises(OnionError, match=r"its tokenizer has no EOS token, with which an article ends; choose "):
         load_tokenizer(copy("tokenizer_config.json", eos_token=None))
 
 
@@ -75,7 +80,11 @@ def test_models_are_the_same_if_their_shapes_are(tiny_base, copy):
         ({"model_type": "t5", "architectures": None}, "is a sequence-to-sequence model (t5)"),
         ({"model_type": "clip", "architectures": None}, "its model type clip is not a causal language model"),
         ({"model_type": "mamba", "num_attention_heads": None}, "its config.json has no num_attention_heads"),
-        ({"model_type": "unheard-of"}, "model type `unheard-of`"),
+        (
+            {"model_type": "xlnet"},
+            "cannot be loaded (The model xlnet is one of the few models that has no sequence length",
+        ),
+        ({"model_type": "unheard-of"}, "its model type unheard-of is unknown to transformers "),
         ({"hidden_size": "many"}, "cannot be loaded ("),
         (
             {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}},
@@ -112,3 +121,14 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused_before_weights_
         load_tokenizer(name)
     assert "its tokenizer has 2 tokens without an embedding (ids 598 to 599, such as " in str(error.value)
     assert "the model has 598); give the model that the tokenizer was made for" in str(error.value)
+
+
+def test_every_causal_model_with_layers_of_type_conv1d_is_known():
+    """Conv1D is imported from `pytorch_utils` by the models that are made of it."""
+    found = set()
+    for config in MODEL_FOR_CAUSAL_LM_MAPPING:
+        module = config.__module__.replace(".configuration_", ".modeling_")
+        spec = importlib.util.find_spec(module)
+        if spec and re.search(r"pytorch_utils import .*\bConv1D\b", Path(spec.origin).read_text(encoding="utf-8")):
+            found.add(config.model_type)
+    assert found == set(CONV1D)

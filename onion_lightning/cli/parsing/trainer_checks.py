@@ -50,7 +50,7 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
         given: dotted names of the options that were given, by flag or YAML.
 
     Raises:
-        UsageError: a value is out of range, has no effect, or `fit` would train nothing.
+        UsageError: a value is out of range, has no effect, or `fit` would train nothing, as asked or as planned.
     """
     for name, least in LEAST.items():
         value = trainer[name]
@@ -65,7 +65,7 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
             " 0."
         )
     check_clipping(trainer)
-    if command == "fit":
+    if command in ("fit", "plan"):
         check_trains(trainer)
     elif command in LIMITS:
         check_without_fit(command, trainer, typed)

@@ -45,8 +45,8 @@ def insert_adapters(base: PreTrainedModel, settings: AdapterSettings, name: str)
             model = get_peft_model(base, config)
     except ValueError as error:
         raise OnionError(
-            f"--model.target_modules {settings.target_modules}: {name} has no such layers; the linear layers of a Llama model"
-            " are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj."
+            f"--model.target_modules {settings.target_modules}: {name} has no such layers; give auto, all-linear, or some of"
+            f" {', '.join(linear_names(base))}."
         ) from error
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -65,3 +65,10 @@ def layer_names(base: PreTrainedModel, target_modules: TargetModules) -> list[st
         names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
         return next((layers for layers in (["q_proj", "v_proj"], ["qkv_proj"]) if names.issuperset(layers)), None)
     return target_modules if isinstance(target_modules, str) else list(target_modules)
+
+
+def linear_names(base: PreTrainedModel) -> list[str]:
+    """Return the last parts of the names of the linear layers, quantized or not, without the output layer."""
+    head = base.get_output_embeddings()
+    layers = (name for name, layer in base.named_modules() if hasattr(layer, "in_features") and layer is not head)
+    return sorted({name.rpartition(".")[2] for name in layers})

@@ -11,6 +11,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import PretrainedConfig
 
 from onion_lightning.data.flags import check_length
+from onion_lightning.data.limits import whole_steps
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.pretrained.known import known_config
@@ -85,7 +86,8 @@ def measure_workload(data: OnionDataModule, config: PretrainedConfig, flags: Tra
         ranks: number of devices.
 
     Raises:
-        OnionError: the corpus cannot be read, it has no training rows, or --data.max_length is too large.
+        OnionError: the corpus cannot be read, it has no training rows, or --data.max_length or
+            --trainer.limit_train_batches is not possible.
     """
     check_length(data, config.max_position_embeddings)
     rows = training_rows(data)
@@ -110,11 +112,11 @@ def measure_workload(data: OnionDataModule, config: PretrainedConfig, flags: Tra
 
 
 def limit_steps(steps: int, limit: int | float | None, accumulate: int) -> int:
-    """Return the optimizer steps of an epoch with --trainer.limit_train_batches, as `set_whole_steps` rounds it."""
+    """Return the optimizer steps of an epoch with --trainer.limit_train_batches, as `fit` counts them."""
     if limit is None:
         return steps
-    limited = max(1, round(limit * steps)) if isinstance(limit, float) else math.ceil(limit / accumulate)
-    return min(steps, limited)
+    limited = whole_steps("limit_train_batches", limit, steps * accumulate, accumulate)
+    return steps if isinstance(limited, float) else min(steps, limited // accumulate)
 
 
 def run_steps(epoch_steps: int | None, flags: TrainerFlags) -> tuple[int | None, tuple[str, ...]]:
