@@ -3,6 +3,7 @@
 __all__ = [
     "Interrupted",
     "NoGradientError",
+    "NoSuchLayersError",
     "NonFiniteError",
     "OnionError",
     "UsageError",
@@ -22,6 +23,10 @@ class OnionError(Exception):
 
 class UsageError(OnionError):
     """A command line that cannot be parsed or contradicts itself. The command exits with status 2."""
+
+
+class NoSuchLayersError(OnionError):
+    """A base model has none of the layers that adapters were asked for."""
 
 
 class NoGradientError(OnionError):

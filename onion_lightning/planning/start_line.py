@@ -8,7 +8,7 @@ import torch
 from transformers import PretrainedConfig
 
 from onion_lightning.data.module import OnionDataModule
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import NoSuchLayersError, OnionError
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
@@ -46,7 +46,11 @@ class StartLine(pl.Callback):
 def plan_memory(
     trainer: pl.Trainer, module: OnionModule, config: PretrainedConfig, rows: int, length: int
 ) -> MemoryPlan | None:
-    """Return the predicted memory of one rank; None for a model whose training step cannot be traced."""
+    """Return the predicted memory of one rank; None for a model whose training step cannot be traced.
+
+    Raises:
+        NoSuchLayersError: the model has none of the layers to adapt.
+    """
     try:
         return predict_memory(
             config,
@@ -63,6 +67,8 @@ def plan_memory(
             ranks=trainer.world_size,
             device_type="cuda" if trainer.strategy.root_device.type == "cuda" else "cpu",
         )
+    except NoSuchLayersError:
+        raise  # before the weights are loaded
     except OnionError:
         return None
 

@@ -45,6 +45,15 @@ def test_it_is_printed_before_the_weights_are_loaded(flags, tmp_path, tiny_base,
     assert 0 <= printed.index("Training on the CPU") < printed.index("its weights are damaged")
 
 
+def test_layers_that_the_model_does_not_have_are_refused_before_the_weights_are_loaded(refused, tmp_path, tiny_base):
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_base, folder)
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    line = refused("fit", "--model.base_model", str(folder), "--model.target_modules", '["egg"]')
+    assert line.startswith("error: --model.target_modules ['egg']: ")
+    assert "give auto, all-linear, or some of down_proj, gate_proj, k_proj," in line
+
+
 def test_too_little_memory_is_announced_with_what_helps_most_cheaply(line, monkeypatch):
     monkeypatch.setattr(start_line, "available_memory", lambda device: 5_000_000)
     _, advice = line("--trainer.limit_val_batches", "0")

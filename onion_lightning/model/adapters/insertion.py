@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from transformers import PreTrainedModel
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import NoSuchLayersError
 from onion_lightning.model.adapters.settings import AdapterSettings, TargetModules
 
 if TYPE_CHECKING:  # peft takes two seconds to import, and `--help` imports this module
@@ -24,7 +24,7 @@ def insert_adapters(base: PreTrainedModel, settings: AdapterSettings, name: str)
         name: of the base model, for the error message.
 
     Raises:
-        OnionError: the model has no such layers.
+        NoSuchLayersError: the model has no such layers.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -44,7 +44,7 @@ def insert_adapters(base: PreTrainedModel, settings: AdapterSettings, name: str)
             warnings.filterwarnings("ignore", message=".*a tied layer is part of the adapter.*")
             model = get_peft_model(base, config)
     except ValueError as error:
-        raise OnionError(
+        raise NoSuchLayersError(
             f"--model.target_modules {settings.target_modules}: {name} has no such layers; give auto, all-linear, or some of"
             f" {', '.join(linear_names(base))}."
         ) from error
