@@ -27,8 +27,8 @@ __all__ = ["LOAD_ERRORS", "architecture", "load_config", "load_tokenizer", "loca
 # What from_pretrained raises for files that are missing or wrong.
 LOAD_ERRORS = (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError, StrictDataclassError)
 
-# Causal models whose layers are transformers' Conv1D, with transposed weights. Frozen layers, `plan` and merged weights are for
-# linear layers.
+# Causal models whose layers are transformers' Conv1D, with transposed weights. Frozen layers, `plan` and merged weights are
+# for linear layers.
 CONV1D = ("gpt2", "openai-gpt")
 ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
