@@ -30,7 +30,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from documented import documented_model
+from documented import CPU, documented_model
 
 from onion_lightning.data.collate import Batch
 from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, has_bfloat16
@@ -71,7 +71,7 @@ class Figures(NamedTuple):
 # The model
 
 
-def write_model(shape: str, folder: Path, device: torch.device) -> None:
+def write_model(shape: str, folder: Path, device: torch.device = CPU) -> None:
     """Save random weights of a shape in float16, with the tests' tokenizer of 600 pieces, unless they are there.
 
     They are drawn on the device, because a GPU takes a second for what a CPU takes a minute.
