@@ -185,7 +185,7 @@ class OnionModule(TrainingHooks):
         with torch.device("cpu"):  # Lightning chose the GPU: its random numbers differ, and peft moves adapters to it
             self.adapt(base)
         layers = self.target_modules if isinstance(self.target_modules, str) else ", ".join(self.target_modules)
-        adapted = f"LoRA rank {self.lora_rank} on {layers}"
+        adapted = f"{'DoRA' if self.use_dora else 'LoRA'} rank {self.lora_rank} on {layers}"
         trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
         log.info(
             f"Loaded {self.base_model} (load_in {self.load_in}) with {adapted}: {trainable:,} trainable parameters."

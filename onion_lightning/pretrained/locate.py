@@ -5,6 +5,7 @@ Remote code is never executed.
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
-    __version__,
 )
 
 from onion_lightning.errors import OnionError, shorten
@@ -66,7 +66,7 @@ def unavailable(base_model: str, error: Exception) -> OnionError:
         )
     if found := re.search(r"model type `(.+?)` but Transformers does not recognize", str(error)):
         return OnionError(
-            f"{flag}: its model type {found[1]} is unknown to transformers {__version__}; choose another model, or a newer"
+            f"{flag}: its model type {found[1]} is unknown to transformers {version('transformers')}; choose another model, or a newer"
             " transformers."
         )
     if "trust_remote_code" in str(error):
@@ -99,10 +99,7 @@ def load_config(base_model: str) -> PretrainedConfig:
     source = locate(base_model)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (
-        *LOAD_ERRORS,
-        RuntimeError,
-    ) as error:  # a RuntimeError: layers differ in what transformers reads for all of them
+    except (*LOAD_ERRORS, RuntimeError) as error:  # RuntimeError: layers differ in what is read for all of them
         raise unavailable(base_model, error) from error
     if problem := unsuitable(config):
         raise OnionError(f"--model.base_model {base_model}: {problem}; choose a causal language model, such as Llama.")

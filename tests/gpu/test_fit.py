@@ -32,6 +32,19 @@ def test_fit_lowers_the_loss_and_moves_every_adapter_in_float32(run, tmp_path, l
     assert all(value.isfinite().all() for value in trained.values())
 
 
+@pytest.mark.parametrize(
+    "flag", ["use_dora=true", "optimizer=adamw_8bit", "optimizer=paged_adamw_8bit", "neftune_alpha=5"]
+)
+def test_fit_with_other_adapters_optimizers_and_noise_lowers_the_loss(run, tmp_path, flag):
+    if "paged" in flag and DEVICE.type == "cpu":
+        pytest.skip("only a GPU has a state in pages")
+    run("fit", *CARD, *in_precision("16-mixed"), f"--model.{flag}", "--model.lora_rank", "64")
+    losses = list(curve(tmp_path / "run").values())
+    assert len(losses) == 10
+    assert mean(losses[-3:]) < mean(losses[:3])
+    assert all(value.isfinite().all() for value in adapters(tmp_path / "run" / "last.ckpt").values())
+
+
 def test_fit_lowers_the_loss_of_the_pretrained_demo(run, demo, tmp_path):
     """Every step sees the same eight rows."""
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as stream:

@@ -19,17 +19,11 @@ from onion_lightning.training.run_folder import decoding_of_run
 
 __all__ = ["apply_adapter", "apply_checkpoint"]
 
-FIXED_SHAPE = (
-    "model.lora_rank",
-    "model.target_modules",
-    "model.use_dora",
-)  # adapters of another shape cannot be loaded
+# Adapters of another shape cannot be loaded.
+FIXED_SHAPE = ("model.lora_rank", "model.target_modules", "model.use_dora")
 ADAPTERS = ("model.base_model", *FIXED_SHAPE)
-LOADED = (
-    *ADAPTERS,
-    "model.lora_alpha",
-    "model.use_rslora",
-)  # with others, loaded adapters would start at another strength
+# With another alpha or scaling, loaded adapters would start at another strength.
+LOADED = (*ADAPTERS, "model.lora_alpha", "model.use_rslora")
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with another split, training rows would count as held out
 HELD_OUT = ("validate", "test", "evaluate")
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -77,7 +77,8 @@ def run_probe(
     module.load_base(device, target.precision)
     release_memory()
     batch = full_batch(*shape, device)
-    optimizer = adamw_with_cosine(module.named_parameters(), module.optimization, steps)["optimizer"]
+    settings = replace(module.optimization, warmup_ratio=0.0)  # otherwise the first step would change nothing
+    optimizer = adamw_with_cosine(module.named_parameters(), settings, steps)["optimizer"]
     scaler = torch.amp.GradScaler(device.type, enabled=target.precision == "16-mixed")
     restart_peak(device)
     taken = []
