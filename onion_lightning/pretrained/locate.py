@@ -66,8 +66,8 @@ def unavailable(base_model: str, error: Exception) -> OnionError:
         )
     if found := re.search(r"model type `(.+?)` but Transformers does not recognize", str(error)):
         return OnionError(
-            f"{flag}: its model type {found[1]} is unknown to transformers {version('transformers')}; choose another model, or"
-            " a newer transformers."
+            f"{flag}: its model type {found[1]} is unknown to transformers {version('transformers')}; choose another model,"
+            " or a newer transformers."
         )
     if "trust_remote_code" in str(error):
         return OnionError(
