@@ -14,8 +14,24 @@ from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import writing
 from onion_lightning.training.session import Session
 from onion_lightning.verification.comparison import STAGES, compare
-from onion_lightning.verification.exported import ADAPTERS, CARD, MERGED, check_path, count_changed, read_template
-from onion_lightning.verification.forms import Checkpoint, PlainModel, load_merged, load_peft, load_tokenizer_of
+from onion_lightning.verification.exported import (
+    ADAPTERS,
+    CARD,
+    GGUF,
+    GGUF_ADAPTERS,
+    MERGED,
+    check_path,
+    count_changed,
+    read_template,
+)
+from onion_lightning.verification.forms import (
+    Checkpoint,
+    PlainModel,
+    load_gguf,
+    load_merged,
+    load_peft,
+    load_tokenizer_of,
+)
 from onion_lightning.verification.probes import choose_probes
 from onion_lightning.verification.reading import Form, read_probes
 from onion_lightning.verification.result import VERIFIED, Verification, add_to_card
@@ -140,6 +156,9 @@ def exported(session: Session, folder: Path, template: str) -> Iterator[Form]:
     if (folder / MERGED).is_dir():
         merged = folder / MERGED
         yield PlainModel(MERGED, load_merged(merged, device, dtype), load_tokenizer_of(merged), template)
+        gc.collect()
+    if (folder / GGUF).is_file() and not (folder / GGUF_ADAPTERS).exists():
+        yield PlainModel(GGUF, *load_gguf(folder / GGUF, device, dtype), template)
         gc.collect()
 
 

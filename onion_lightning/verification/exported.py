@@ -10,10 +10,22 @@ from onion_lightning.errors import OnionError, reason
 from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, name_in_peft
 from onion_lightning.training.checkpoint_io import read_checkpoint
 
-__all__ = ["ADAPTERS", "CARD", "MERGED", "PROMPT_FILE", "check_path", "count_changed", "read_template"]
+__all__ = [
+    "ADAPTERS",
+    "CARD",
+    "GGUF",
+    "GGUF_ADAPTERS",
+    "MERGED",
+    "PROMPT_FILE",
+    "check_path",
+    "count_changed",
+    "read_template",
+]
 
 ADAPTERS, MERGED, CARD = "adapters", "merged", "README.md"
 PROMPT_FILE = "prompt_template.txt"  # with {headline} where the headline is inserted
+# As the `Modelfile` names them; beside the second, the first is the base model.
+GGUF, GGUF_ADAPTERS = "model.gguf", "adapters.gguf"
 
 
 def check_path(path: str) -> Path:

@@ -1,6 +1,9 @@
 """The forms of a model on this machine: the checkpoint as this project loads it, and folders as transformers and peft do."""
 
-from collections.abc import Sequence
+import contextlib
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from onion_lightning.pretrained.locate import LOAD_ERRORS
 from onion_lightning.verification.probes import Probe
 from onion_lightning.verification.reading import Encoded, Written
 
-__all__ = ["Checkpoint", "PlainModel", "load_merged", "load_peft", "load_tokenizer_of"]
+__all__ = ["Checkpoint", "PlainModel", "load_gguf", "load_merged", "load_peft", "load_tokenizer_of"]
 
 
 class Checkpoint:
@@ -113,10 +116,8 @@ def load_tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         OnionError: it cannot be loaded.
     """
-    try:
+    with refusing(folder, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        raise damaged(folder, "tokenizer", error) from error
     return tokenizer
 
 
@@ -133,20 +134,42 @@ def load_peft(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """
     from peft import AutoPeftModelForCausalLM
 
-    return load(AutoPeftModelForCausalLM, folder, device, dtype)
+    with refusing(folder, "model"):
+        return AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype=dtype, device_map={"": str(device)}).eval()
 
 
 def load_merged(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """Load a merged model through transformers; for the arguments see `load_peft`."""
-    return load(AutoModelForCausalLM, folder, device, dtype)
+    with refusing(folder, "model"):
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, device_map={"": str(device)}).eval()
 
 
-def load(loader: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def load_gguf(file: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load the weights, dequantized, and the tokenizer of a GGUF file through transformers.
+
+    Args:
+        file: in an exported folder.
+        device: of the model.
+        dtype: of its weights.
+
+    Raises:
+        OnionError: the file cannot be loaded.
+    """
+    # Beside adapters, transformers would load their base model instead.
+    with refusing(file.parent, file.name), tempfile.TemporaryDirectory() as alone:
+        (Path(alone) / file.name).symlink_to(file.resolve())
+        source = {"pretrained_model_name_or_path": alone, "gguf_file": file.name}
+        tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, device_map={"": str(device)})
+    return model.eval(), tokenizer
+
+
+@contextlib.contextmanager
+def refusing(folder: Path, what: str) -> Iterator[None]:
+    """Turn what loading raises at a damaged file into an `OnionError`."""
     try:
-        return loader.from_pretrained(str(folder), dtype=dtype, device_map={"": str(device)}).eval()
-    except (*LOAD_ERRORS, RuntimeError) as error:
-        raise damaged(folder, "model", error) from error
-
-
-def damaged(folder: Path, what: str, error: Exception) -> OnionError:
-    return OnionError(f"--path {folder}: its {what} cannot be loaded ({shorten(error)}); export it again.")
+        yield
+    except (*LOAD_ERRORS, RuntimeError, struct.error) as error:
+        raise OnionError(
+            f"--path {folder}: its {what} cannot be loaded ({shorten(error)}); export it again."
+        ) from error
