@@ -21,6 +21,7 @@ from onion_lightning.planning.report.process_memory import (
 )
 from onion_lightning.planning.report.target import Target
 from onion_lightning.planning.training_step import full_batch
+from onion_lightning.pretrained.locate import load_tokenizer
 
 __all__ = ["STEPS", "Probe", "run_probe"]
 
@@ -73,6 +74,7 @@ def run_probe(
         steps: number of optimizer steps.
     """
     return_freed_memory()
+    module.tokenizer = load_tokenizer(module.base_model)  # loading the model replaces it; its memory is not predicted
     before = start_of_memory(device)
     module.load_base(device, target.precision)
     release_memory()
