@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from onion_lightning.data.collate import Batch, HeadlineBatch
-from onion_lightning.errors import OnionError, check_range
+from onion_lightning.errors import check_range
 from onion_lightning.model.adapters.insertion import insert_adapters
 from onion_lightning.model.adapters.saved import (
     ADAPTER_FLAGS,
@@ -125,11 +125,6 @@ class OnionModule(TrainingHooks):
         self.adapters.check()
         self.optimization.check()
         check_range("--model.neftune_alpha", neftune_alpha, neftune_alpha >= 0, "at least 0")
-        if use_dora and adapter_strength != 1:
-            raise OnionError(
-                f"--model.adapter_strength {adapter_strength}: adapters of --model.use_dora change the norm of the weights"
-                " and cannot be scaled; omit the flag."
-            )
 
     @property
     def adapters(self) -> AdapterSettings:

@@ -7,7 +7,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.adapters.switches import merged_adapters
+from onion_lightning.model.adapters.switches import merged_adapters, scaled_adapters
 from onion_lightning.model.module import OnionModule
 from tests.conftest import batch, module
 
@@ -110,6 +110,15 @@ def test_first_values_that_change_the_base_model_are_refused(start):
         OnionModule(init_lora_weights=start)
 
 
-def test_dora_cannot_be_scaled():
-    with pytest.raises(OnionError, match=r"^--model.adapter_strength 0.5: .*use_dora.* omit the flag\.$"):
-        OnionModule(use_dora=True, adapter_strength=0.5)
+def test_dora_cannot_be_scaled(tiny_base):
+    made = module(tiny_base, use_dora=True)
+    refused = pytest.raises(OnionError, match=r"^--model.adapter_strength 0.5: .*use_dora.* omit the flag\.$")
+    with refused, scaled_adapters(made.model, 0.5):
+        pass
+    with scaled_adapters(made.model, 1.0):
+        pass
+
+
+def test_dora_of_embeddings_is_refused(tiny_base):
+    with pytest.raises(OnionError, match=r"^--model.use_dora true: .*'embed_tokens'.* has an embedding layer"):
+        module(tiny_base, use_dora=True, target_modules=["q_proj", "embed_tokens"])

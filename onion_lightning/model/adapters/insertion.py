@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from transformers import PreTrainedModel
 
-from onion_lightning.errors import NoSuchLayersError
+from onion_lightning.errors import NoSuchLayersError, OnionError
 from onion_lightning.model.adapters.settings import AdapterSettings, TargetModules
 
 if TYPE_CHECKING:  # peft takes two seconds to import, and `--help` imports this module
@@ -25,6 +25,7 @@ def insert_adapters(base: PreTrainedModel, settings: AdapterSettings, name: str)
 
     Raises:
         NoSuchLayersError: the model has no such layers.
+        OnionError: DoRA was asked for embeddings.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -51,6 +52,11 @@ def insert_adapters(base: PreTrainedModel, settings: AdapterSettings, name: str)
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert "lora_" in parameter_name
+            if settings.use_dora and "lora_embedding_" in parameter_name:
+                raise OnionError(
+                    f"--model.use_dora true: --model.target_modules {settings.target_modules} has an embedding layer,"
+                    " and DoRA is for linear layers; omit that layer, or give --model.use_dora false."
+                )
             assert parameter.dtype == torch.float32  # "Attempting to unscale FP16 gradients" otherwise (peft#341)
     return cast("PeftModel", model)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from onion_lightning.errors import OnionError
+
 if TYPE_CHECKING:  # see insertion.py
     from peft import PeftModel
 
@@ -25,10 +27,18 @@ def scaled_adapters(model: torch.nn.Module, strength: float) -> Iterator[None]:
     Args:
         model: may have no adapters.
         strength: 0 is the base model, 1 changes nothing.
+
+    Raises:
+        OnionError: adapters of DoRA, which change the norm of the weights, would be scaled.
     """
     from peft.tuners.lora import LoraLayer
 
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)] if strength != 1 else []
+    if any(any(layer.use_dora.values()) for layer in layers):
+        raise OnionError(
+            f"--model.adapter_strength {strength}: adapters of --model.use_dora change the norm of the weights and cannot be"
+            " scaled; omit the flag."
+        )
     before = [dict(layer.scaling) for layer in layers]
     try:
         for layer in layers:
