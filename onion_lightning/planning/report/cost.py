@@ -11,8 +11,8 @@ __all__ = ["Cost", "Range", "estimate_cost", "step_seconds"]
 
 Range = tuple[float, float]  # from the least to the most
 
-# Share of the peak rate of matrix products that a step reaches. An H100 reached 0.2 with micro-batches of 2,048 tokens and 0.35
-# with 8,192; for other cards it is assumed. On the CPU, matrix products take 40 to 50% of a step.
+# Share of the peak rate of matrix products that a step reaches. An H100 reached 0.2 with micro-batches of 2,048 tokens and
+# 0.35 with 8,192; for other cards it is assumed. On the CPU, matrix products take 40 to 50% of a step.
 CARD_UTILIZATION: Range = (0.2, 0.5)
 CPU_UTILIZATION: Range = (0.35, 0.7)
 WORD = 4  # bytes of float32, the dtype of adapters, gradients and the optimizer's moments
