@@ -124,7 +124,7 @@ def main(
         prepare: runs once, before the first contender.
         finish: runs once, with the figures of each contender in each round.
     """
-    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each contender runs")
     parser.add_argument("--only", nargs="+", choices=contenders, help="contenders to run; by default, all")
     parser.add_argument("--contender", choices=contenders, help=argparse.SUPPRESS)  # measure it in this process
     args = parser.parse_args()
