@@ -17,6 +17,7 @@ __all__ = ["FrozenLinear", "Int8Linear", "Nf4Linear", "freeze_quantized_layers"]
 
 FEW_ROWS = 64  # smaller than any number of features
 PACKED_ROWS = 8  # for more, converting the weights and multiplying is as fast or faster
+PIECE = 2**19  # weights that are dequantized at a time on a CPU: 2 MB in float32, which its cache holds
 BLOCKS = (4096, 2048, 1024, 512, 256, 128, 64)  # weights with one scale, in the kernel of bitsandbytes
 
 
@@ -105,7 +106,23 @@ class Int8Linear(FrozenLinear):
     def dequantize(self) -> torch.Tensor:
         if self.block is not None and self.weight.is_cuda:
             return self.dequantize_blocks(self.block)
-        return self.weight.to(self.output_dtype).mul_(self.scale)
+        if self.output_dtype == torch.float32 or self.weight.is_cuda:
+            return self.weight.to(self.output_dtype).mul_(self.scale)
+        return self.dequantize_pieces()
+
+    def dequantize_pieces(self) -> torch.Tensor:
+        """Return the same weight bit for bit, some rows at a time: a float32 copy of all of it costs more than the product.
+
+        Multiplying a 16-bit tensor by float32 scales in place makes two such copies.
+        """
+        rows = max(1, PIECE // self.in_features)
+        if rows >= self.out_features:
+            return torch.mul(self.weight, self.scale).to(self.output_dtype)
+        weight = torch.empty(self.weight.shape, dtype=self.output_dtype, device=self.weight.device)
+        pieces = (tensor.split(rows) for tensor in (weight, self.weight, self.scale))
+        for piece, codes, scale in zip(*pieces, strict=True):
+            piece.copy_(torch.mul(codes, scale))
+        return weight
 
     def dequantize_blocks(self, block: int) -> torch.Tensor:
         """Return the same weight bit for bit, from one kernel instead of two; a row is some blocks with the same scale.

@@ -65,6 +65,15 @@ def test_8_bit_weights_that_are_dequantized_in_blocks_as_on_a_gpu_are_the_same_b
     assert torch.equal(found, layer.dequantize())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("piece", [1, 1000, 10**9])
+def test_16_bit_weights_that_are_dequantized_in_pieces_are_those_of_one_product(tiny_base, monkeypatch, piece, dtype):
+    layer = layer_of(tiny_base, "int8", dtype)
+    monkeypatch.setattr(frozen_linear, "PIECE", piece)
+    expected = (layer.weight.float() * layer.scale).to(dtype)
+    assert torch.equal(layer.dequantize(), expected)
+
+
 @DTYPES
 @pytest.mark.parametrize(("load_in", "error"), [("int8", 1 / 254), ("nf4", 0.16)])
 def test_dequantized_weights_are_near_the_original_ones(tiny_base, load_in, error, dtype):
