@@ -8,17 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onion_lightning.attention.effects.experiment import EffectSettings
     from onion_lightning.attention.phrase_attention import attend
     from onion_lightning.data.module import OnionDataModule
     from onion_lightning.model.decoding import Decoding, write_articles
     from onion_lightning.model.module import OnionModule
 
-__all__ = ["Decoding", "OnionDataModule", "OnionModule", "attend", "write_articles"]
+__all__ = ["Decoding", "EffectSettings", "OnionDataModule", "OnionModule", "attend", "write_articles"]
 
 __version__ = "0.1.0"
 
 MODULES = {
     "Decoding": "onion_lightning.model.decoding",
+    "EffectSettings": "onion_lightning.attention.effects.experiment",
     "OnionDataModule": "onion_lightning.data.module",
     "OnionModule": "onion_lightning.model.module",
     "attend": "onion_lightning.attention.phrase_attention",

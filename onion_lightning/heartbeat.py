@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["MINUTE", "Counter", "Heartbeat", "format_seconds", "log_line", "show_progress"]
+__all__ = ["MINUTE", "Counter", "Heartbeat", "format_seconds", "log_line", "progress_shown", "show_progress"]
 
 MINUTE = 60.0  # seconds
 
@@ -17,6 +17,11 @@ log = logging.getLogger("onion_lightning.progress")
 def show_progress(yes: bool) -> None:
     """Turn all lines on or off. If they are on, rank 0 logs them."""
     log.setLevel(logging.NOTSET if yes else logging.ERROR)
+
+
+def progress_shown() -> bool:
+    """Return whether the lines are on."""
+    return log.isEnabledFor(logging.INFO)
 
 
 def log_line(text: str) -> None:
@@ -86,7 +91,7 @@ class Heartbeat:
 
     def start(self) -> None:
         """Start the thread, unless nobody would see its lines. A second call does nothing."""
-        if self.thread is None and log.isEnabledFor(logging.INFO):
+        if self.thread is None and progress_shown():
             self.last = self.clock()
             self.stopped.clear()
             self.thread = threading.Thread(target=self.run, name="progress", daemon=True)

@@ -86,8 +86,10 @@ def test_a_checkpoint_is_used_by_every_command(base, run, tmp_path):
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert set(metrics["systems"]) == {"real", "base", "few_shot", "tuned"}
     phrases = ("--text", TEXT, "--query", QUERY, "--key", KEY, "--output", str(tmp_path / "a"))
-    run("attend", *words, *checkpoint, *phrases)
-    assert set(json.loads((tmp_path / "a" / "attention.json").read_text())["systems"]) == {"base", "tuned"}
+    run("attend", *words, *checkpoint, *phrases, "--effect", "true")
+    attention = json.loads((tmp_path / "a" / "attention.json").read_text())
+    assert set(attention["systems"]) == set(attention["effects"]) == {"base", "tuned"}
+    assert attention["effects"]["tuned"]["value_zeroing"]["query"]["effect"] != 0
     run("preview", *base, "--rows", "2", "--output", str(tmp_path / "p"))
     exported = str(tmp_path / "x")
     run("export", *words, *checkpoint, "--output", exported, "--merge", "true")

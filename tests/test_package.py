@@ -34,7 +34,9 @@ def test_help_of_every_command_imports_none_of_the_libraries_that_take_long():
     assert python(code).strip() == ""
 
 
-@pytest.mark.parametrize("name", ["Decoding", "OnionDataModule", "OnionModule", "attend", "write_articles"])
+@pytest.mark.parametrize(
+    "name", ["Decoding", "EffectSettings", "OnionDataModule", "OnionModule", "attend", "write_articles"]
+)
 def test_public_names_are_imported_when_they_are_used(name):
     assert name in onion_lightning.__all__
     assert name in dir(onion_lightning)

@@ -14,10 +14,11 @@ const percent = (share) => {
   return (points > 0 && points < 0.05 ? (100 * share).toPrecision(1) : (100 * share).toFixed(points < 9.95 ? 2 : 1)) + "%";
 };
 const signedPercent = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
-const formatShare = (share) => (isDifference() ? signedPercent(share) : percent(share));
+const formatShare = (share) => (isGradient() ? nats(share) : isDifference() ? signedPercent(share) : percent(share));
 const tokenName = (index) => data.pieces[index][1].trim() || (data.pieces[index][1] ? "␣" : "(part of a character)");
 
 const isDifference = () => $("system").value === "difference";
+const isGradient = () => $("layer").value === "gradient";
 
 // Statistics of a head, the mean of a layer, the mean of all heads, or the rollout
 
@@ -61,11 +62,18 @@ function attentionOf(system, source) {
 }
 
 function attention() {
+  if (isGradient()) return gradient();
   const source = selectedSource();
   if (source === undefined) return null;
   if (!isDifference()) return attentionOf($("system").value, source);
   const base = attentionOf("base", source);
   return attentionOf("tuned", source).map((share, index) => share - base[index]);
+}
+
+// The gradient of the query's log-probability times each embedding, in nats; it is one figure a token, for the whole query.
+function gradient() {
+  const values = selectedEffects(data, $("system").value).gradient;
+  return [...values, ...Array(data.width - values.length).fill(0)];
 }
 
 function setColor(element, share, largest) {
@@ -88,6 +96,7 @@ function buildControls() {
   for (let row = 1; row < data.rows; row++) addOption($("row"), row, tokenName(data.query[0] + row - 1));
   addOption($("layer"), "mean", "all (mean)");
   addOption($("layer"), "rollout", "all (rollout)");
+  if (Object.keys(data.effects).length > 0) addOption($("layer"), "gradient", "gradient × input");
   for (let layer = 0; layer < data.layers; layer++) addOption($("layer"), layer, layer);
   addOption($("head"), "mean", "all (mean)");
   for (let head = 0; head < data.heads; head++) addOption($("head"), head, head);
@@ -181,11 +190,13 @@ function move(event) {
 
 function update() {
   const layer = $("layer").value, head = $("head").value;
-  $("head").disabled = layer === "mean" || layer === "rollout";
+  $("head").disabled = layer === "mean" || layer === "rollout" || isGradient();
+  $("row").disabled = isGradient();
   const shares = attention();
   colorText(shares);
   listTopTokens(shares);
   colorHeatmap(layer, head);
+  showEffects(data, $("system").value, layer, head);
   showSelection();
 }
 
@@ -202,7 +213,8 @@ function colorText(shares) {
 }
 
 function listTopTokens(shares) {
-  $("top-title").textContent = isDifference() ? "Tokens with the largest change" : "Tokens with the most attention";
+  const most = isGradient() ? "Tokens that contribute most" : "Tokens with the most attention";
+  $("top-title").textContent = isDifference() ? "Tokens with the largest change" : most;
   if (!shares) {
     $("top-tokens").replaceChildren();
     return;
@@ -210,7 +222,8 @@ function listTopTokens(shares) {
   const order = [...shares.keys()].slice(1).sort((one, other) => Math.abs(shares[other]) - Math.abs(shares[one]));
   $("top-tokens").replaceChildren(...order.slice(0, 8).map((index) => tableRow(tokenName(index), index, shares[index])));
   // The statistics are more precise than the maps, but there are none for single query tokens.
-  const first = $("row").value === "0" ? statistic("first_token", $("layer").value, $("head").value) : shares[0];
+  const whole = $("row").value === "0" && !isGradient();
+  const first = whole ? statistic("first_token", $("layer").value, $("head").value) : shares[0];
   $("top-tokens").append(tableRow("first token", 0, first));
 }
 
@@ -251,6 +264,9 @@ function nameOf(layer, head) {
 }
 
 function describe(layer, head) {
+  if (layer === "gradient") {
+    return "Gradient × input: an estimate of what each token adds to the query's log-probability. Orange: more likely.";
+  }
   const whole = $("row").value === "0" ? "" : ", whole query"; // there are no statistics for single query tokens
   const parts = [`${formatShare(statistic("key", layer, head))} to the key`];
   const control = statistic("control_mean", layer, head), z = statistic("z", layer, head);
@@ -266,7 +282,7 @@ function showHead(layer, head) {
 
 function showSelection() {
   const layer = $("layer").value, head = $("head").value;
-  const number = (value) => (value === "mean" || value === "rollout" ? value : Number(value));
+  const number = (value) => (Number.isNaN(Number(value)) ? value : Number(value));
   const missing = attention() === null ? " This head's attention map is omitted to limit the size of the page." : "";
   $("status").textContent = describe(number(layer), number(head)) + missing;
 }
@@ -284,8 +300,11 @@ function showFinding() {
   const control = statisticOf(system, "control_mean", layer, head);
   const controls = z === null ? "" : `, compared with ${percent(control)} to control spans (z = ${z.toFixed(1)})`;
   const base = data.systems.length > 1 ? ` In the base model: ${percent(statisticOf("base", "key", layer, head))}.` : "";
+  const effects = data.effects[system];
+  const alone = effects ? ` Without these edges in this head alone, the query is ${likelier(effects.heads[layer][head])}.` : "";
   $("finding").textContent =
-    `Highest-ranked head: layer ${layer}, head ${head}. ${percent(key)} of the query's attention goes to the key${controls}.${base}`;
+    `Highest-ranked head: layer ${layer}, head ${head}. ${percent(key)} of the query's attention goes to the key${controls}.` +
+    base + alone;
 }
 
 async function start() {
@@ -295,6 +314,7 @@ async function start() {
   buildControls();
   buildText();
   buildHeatmap();
+  buildEffects(data, (layer, head) => select(layer, head, false));
   showFinding();
   select(...data.best_head, false);
   document.body.dataset.ready = "true";

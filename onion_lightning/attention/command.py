@@ -6,6 +6,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from onion_lightning.attention.effects.experiment import EffectSettings
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.attention.plot import plot_attention
@@ -35,6 +36,10 @@ def run_attend(
     text_file: str | None = None,
     headline: str | None = None,
     ckpt_path: str | None = None,
+    effect: bool = False,
+    effect_tokens: int = 16,
+    effect_window: int | None = None,
+    alternatives: list[str] | None = None,
     output: str = "attention",
     overwrite: bool = False,
 ) -> None:
@@ -52,10 +57,15 @@ def run_attend(
         text_file: UTF-8 file to read the text from, instead of --text.
         headline: write an article for this headline first, instead of --text; the text is the prompt and the article.
         ckpt_path: checkpoint with the adapters: a file, last, best, or a folder of adapters. By default, the base model.
+        effect: also measure whether the query needs the key: edges cut, values zeroed, the key replaced.
+        effect_tokens: tokens after the query whose probability is measured, with --effect true.
+        effect_window: layers in a window of cut edges, with --effect true; by default, a sixth of the layers.
+        alternatives: phrases to put in the key's place, with --effect true; by default, those of a list with as many tokens.
         output: folder for attention.html, attention.json and attention.png.
         overwrite: replace existing results in the output folder.
     """
     source = read_input(text, text_file, headline)
+    settings = read_settings(effect, effect_tokens, effect_window, alternatives)
     folder = check_folder(output, FILES, overwrite)
     session.load(model, ckpt_path)
     prompt = ""
@@ -63,7 +73,7 @@ def run_attend(
         prompt, source = format_prompt(headline), write_article(model, headline)
     # Untrained adapters have no effect, so without a checkpoint only the base model is measured.
     network = model.language_model if ckpt_path is None else model.model
-    result = attend(network, model.tokenizer, source, query, key, prompt)
+    result = attend(network, model.tokenizer, source, query, key, prompt, settings)
     write_folder(folder, {PAGE: render_page(result), DATA: result.to_json(), PLOT: plot_attention(result)})
     log_to_wandb(session.loggers, folder)
     show_attention(result, folder)
@@ -87,6 +97,25 @@ def read_input(text: str | None, text_file: str | None, headline: str | None) ->
     if any("\ud800" <= character <= "\udfff" for character in source):  # how Python decodes bytes that are not UTF-8
         raise OnionError(f"{flag}: contains bytes that are not UTF-8; set the terminal to UTF-8, or give --text_file.")
     return source
+
+
+def read_settings(
+    effect: bool, tokens: int, window: int | None, alternatives: list[str] | None
+) -> EffectSettings | None:
+    """Return what `--effect true` measures; None if it is not wanted.
+
+    Raises:
+        OnionError: a value is out of range, or a flag would be ignored.
+    """
+    settings = EffectSettings(tokens, window, None if alternatives is None else tuple(alternatives))
+    if effect:
+        return settings
+    given = {"--effect_tokens": tokens, "--effect_window": window, "--alternatives": alternatives}
+    defaults = (EffectSettings().tokens, None, None)
+    for (flag, value), default in zip(given.items(), defaults, strict=True):
+        if value != default:
+            raise OnionError(f"{flag} {value}: is used with --effect true only; add it, or omit the flag.")
+    return None
 
 
 def read_file(text_file: str) -> str:

@@ -11,7 +11,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Heartbeat, log_line
 from onion_lightning.private_api import attention_implementation
 
-__all__ = ["AttentionMaps", "MapChecks", "read_attention"]
+__all__ = ["NO_WEIGHTS", "AttentionMaps", "MapChecks", "eager_attention", "read_attention"]
 
 NO_WEIGHTS = (
     "--model.base_model: the model does not return attention weights; give a model with Llama's layer structure."

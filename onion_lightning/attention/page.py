@@ -10,10 +10,14 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from onion_lightning.attention.effects.result import Effect
+from onion_lightning.attention.effects.words import finding, notes
 from onion_lightning.attention.result import AttentionResult
+from onion_lightning.attention.statistics import round_values
 
 __all__ = ["MAX_VALUES", "page_data", "render_iframe", "render_page"]
 
+SCRIPTS = ("effects.js", "attention.js")  # the second calls functions of the first
 MAX_VALUES = 3_000_000  # attention values that a page contains at most, one byte each before compression
 
 
@@ -23,7 +27,8 @@ def render_page(result: AttentionResult) -> str:
     The text is data to the page's script, which never parses it as markup, and the content security policy forbids every
     request.
     """
-    script = importlib.resources.files("onion_lightning.attention").joinpath("attention.js").read_text(encoding="utf-8")
+    files = importlib.resources.files("onion_lightning.attention")
+    script = "\n".join(files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("onion_lightning.attention", ""), autoescape=True)
     return environment.get_template("attention.html.jinja").render(
         result=result,
@@ -62,8 +67,27 @@ def page_data(result: AttentionResult) -> dict[str, Any]:
             for name in result.maps
         },
         "rollout_scale": {name: [list(pair) for pair in rollout_scale(result, name)] for name in result.maps},
+        "effects": {name: page_effects(result, name) for name in result.effects},
         "maps": base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
+
+
+def page_effects(result: AttentionResult, name: str) -> dict[str, Any]:
+    """Return what the page shows of a system's effects."""
+    effects = result.effects[name]
+    return {
+        "finding": finding(effects, result.query.text, result.key.text),
+        "notes": list(notes(effects, len(result.controls))),
+        "heads": round_values(effects.heads),
+        "windows": [[window.first, window.last, *curve_point(window.effect.query)] for window in effects.windows],
+        "gradient": round_values(effects.gradient_times_input),
+    }
+
+
+def curve_point(effect: Effect) -> list[float | None]:
+    """Return an effect, and the mean and standard deviation of its controls, with six significant digits."""
+    values: list[float | None] = round_values(np.array([effect.value, effect.mean, effect.std], dtype=float))
+    return values
 
 
 def kept_heads(result: AttentionResult) -> list[tuple[int, int]]:

@@ -1,12 +1,16 @@
 """Measures how strongly one phrase of a text attends to an earlier one, in every layer and head of a model."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from onion_lightning.attention.effects.alternatives import find_swaps
+from onion_lightning.attention.effects.experiment import EffectSettings, Spans, measure_effects
+from onion_lightning.attention.effects.intervention import Swap, decoder_blocks
+from onion_lightning.attention.effects.result import SystemEffects
 from onion_lightning.attention.maps import AttentionMaps, read_attention
 from onion_lightning.attention.page import MAX_VALUES, render_iframe
 from onion_lightning.attention.phrases import (
@@ -19,7 +23,7 @@ from onion_lightning.attention.phrases import (
     tokenize,
 )
 from onion_lightning.attention.result import AttentionResult
-from onion_lightning.attention.statistics import control_spans
+from onion_lightning.attention.statistics import Span, control_spans, key_span, measure
 from onion_lightning.errors import OnionError
 
 if TYPE_CHECKING:
@@ -37,8 +41,9 @@ def attend(
     query: str,
     key: str,
     prompt: str = "",
+    effect: EffectSettings | None = None,
 ) -> AttentionResult:
-    """Measure the attention from a phrase of a text to an earlier one, in every layer and head.
+    """Measure the attention from a phrase of a text to an earlier one, in every layer and head, and whether it matters.
 
     Args:
         model: a causal language model; it is switched to `eval()` mode. A model with adapters is measured with and without
@@ -48,6 +53,7 @@ def attend(
         query: the phrase that attends; `phrase#2` is its second occurrence.
         key: the phrase that is attended to; it must occur before the query.
         prompt: text that precedes `text`, such as the prompt of a generated article; phrases may occur in it too.
+        effect: interventions that show what the query needs the key for; None for attention alone.
 
     Raises:
         OnionError: a phrase does not occur, the query does not follow the key, the query is beyond the model's context,
@@ -63,18 +69,38 @@ def attend(
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
     check_context(query_phrase, language_model.config.max_position_embeddings)
     model.eval()
+    controls = control_spans(query_phrase, key_phrase, phrase_tokens(full_text, tokens, query_phrase, key_phrase))
+    swaps: dict[str, Swap] = {}
+    if effect is not None:
+        effect.width(len(decoder_blocks(language_model)))  # raises before anything is computed
+        swaps = find_swaps(tokenizer, full_text, prompt, tokens, key_phrase, effect.alternatives)
+    maps = read_systems(model, language_model, tokens, query_phrase)
+    effects: dict[str, SystemEffects] = {}
+    if effect is not None:
+        stop = min(query_phrase.stop + effect.tokens, language_model.config.max_position_embeddings)
+        ids = [token.id for token in tokens[:stop]]
+        spans = Spans(Span(query_phrase.first, query_phrase.stop), key_span(key_phrase), controls)
+        effects = read_effects(model, language_model, ids, spans, swaps, effect, maps)
     return AttentionResult(
         text=full_text,
         tokens=tokens,
         token_texts=token_texts(tokenizer, full_text, tokens),
         query=query_phrase,
         key=key_phrase,
-        controls=control_spans(
-            query_phrase, key_phrase, excluded=phrase_tokens(full_text, tokens, query_phrase, key_phrase)
-        ),
-        maps=read_systems(model, language_model, tokens, query_phrase),
+        controls=controls,
+        maps=maps,
+        effects=effects,
         notebook_renderer=render_iframe,
     )
+
+
+def contexts(model: "PreTrainedModel | PeftModel") -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+    """Return the systems that a model contains, and for each what turns its adapters on or off."""
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel):
+        return {"base": model.disable_adapter, "tuned": nullcontext}
+    return {"base": nullcontext}
 
 
 def read_systems(
@@ -85,20 +111,43 @@ def read_systems(
     Args:
         language_model: the model, or the one that its adapters belong to.
     """
-    from peft import PeftModel
-
-    systems: dict[str, AbstractContextManager[Any]] = {"base": nullcontext()}
-    if isinstance(model, PeftModel):
-        systems = {"base": model.disable_adapter(), "tuned": nullcontext()}
+    systems = contexts(model)
     # Tokens after the query cannot change its attention, so the forward pass ends with it.
     ids = [token.id for token in tokens[: query.stop]]
     per_token = page_has_room(language_model, query, len(systems))
     log.info("Computing attention over %d tokens (%s).", len(ids), " and ".join(systems))
     maps = {}
     for name, context in systems.items():
-        with context:
+        with context():
             maps[name] = read_attention(language_model, ids, slice(query.first, query.stop), per_token)
     return maps
+
+
+def read_effects(
+    model: "PreTrainedModel | PeftModel",
+    language_model: PreTrainedModel,
+    ids: Sequence[int],
+    spans: Spans,
+    swaps: dict[str, Swap],
+    settings: EffectSettings,
+    maps: dict[str, AttentionMaps],
+) -> dict[str, SystemEffects]:
+    """Return what interventions change in the base model and, if there are adapters, in the tuned model.
+
+    Args:
+        language_model: the model, or the one that its adapters belong to.
+        ids: token ids up to the last that is measured.
+        spans: the query, the key and its controls.
+        swaps: phrases that fit in the key's place, and their tokens.
+        settings: window and number of tokens.
+        maps: attention by system.
+    """
+    effects = {}
+    for name, context in contexts(model).items():
+        share = measure(maps[name].mean.numpy(), spans.key, spans.controls).key_share
+        with context():
+            effects[name] = measure_effects(language_model, ids, spans, swaps, settings, share, name)
+    return effects
 
 
 def page_has_room(model: PreTrainedModel, query: Phrase, systems: int) -> bool:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from onion_lightning.attention.effects.result import SystemEffects
 from onion_lightning.attention.maps import AttentionMaps
 from onion_lightning.attention.phrases import Phrase, Token
-from onion_lightning.attention.statistics import AttentionStatistics, Span, measure, round_values
+from onion_lightning.attention.statistics import AttentionStatistics, Span, key_span, measure, round_values
 
 __all__ = ["AttentionResult"]
 
-MIN_KEY_SHARE = 0.01  # heads whose key share is smaller rank after all others, however high their z-score
+MIN_Z = 3.0  # heads with a lower z-score rank after all others, however high their share
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class AttentionResult:
         key: the phrase that is attended to.
         controls: spans of the key's length that the key is compared with.
         maps: attention maps by system: "base", and "tuned" if the model has adapters.
+        effects: what interventions change, by system; empty if they were not made.
         notebook_renderer: returns the HTML that a notebook displays.
     """
 
@@ -39,6 +41,7 @@ class AttentionResult:
     key: Phrase
     controls: list[Span]
     maps: dict[str, AttentionMaps]
+    effects: dict[str, SystemEffects]
     notebook_renderer: Callable[["AttentionResult"], str] = field(repr=False)
 
     @property
@@ -58,16 +61,23 @@ class AttentionResult:
 
     def measure(self, attention: np.ndarray) -> AttentionStatistics:
         """Return the statistics of the query's attention (..., tokens)."""
-        return measure(attention, Span(max(self.key.first, 1), self.key.stop), self.controls)
+        return measure(attention, key_span(self.key), self.controls)
 
     @cached_property
     def ranking(self) -> list[tuple[int, int]]:
-        """All (layer, head) by descending z-score; those with a key share below 1% come after all others."""
+        """All (layer, head), by the size of their effect on the query if it was measured.
+
+        Otherwise by descending key share, those with a z-score above 3 before the others: among many heads with a tiny share,
+        some have a high z-score because their controls have even less.
+        """
         statistics = self.heads[self.primary]
-        z = np.nan_to_num(statistics.z_score, nan=-np.inf)
-        share = statistics.key_share
-        order = np.lexsort((-share.ravel(), -z.ravel(), share.ravel() < MIN_KEY_SHARE))
-        return [(int(index) // z.shape[1], int(index) % z.shape[1]) for index in order]
+        shape = statistics.key_share.shape
+        if self.effects:
+            order = np.argsort(-np.abs(self.effects[self.primary].heads).ravel(), kind="stable")
+        else:
+            chance = ~(statistics.z_score.ravel() > MIN_Z)  # also where there is no z-score
+            order = np.lexsort((-statistics.key_share.ravel(), chance))
+        return [(int(index) // shape[1], int(index) % shape[1]) for index in order]
 
     def to_json(self) -> str:
         """Return the content of `attention.json`."""
@@ -89,6 +99,8 @@ class AttentionResult:
             "ranking": [{"layer": layer, "head": head} for layer, head in self.ranking],
             "checks": {name: maps.checks._asdict() for name, maps in self.maps.items()},
         }
+        if self.effects:
+            content["effects"] = {name: effects.to_json() for name, effects in self.effects.items()}
         if "tuned" in self.maps:
             content["tuned_minus_base"] = self.tuned_minus_base()
         return content

@@ -8,7 +8,7 @@ import numpy as np
 
 from onion_lightning.attention.phrases import Phrase
 
-__all__ = ["MIN_FOR_Z", "AttentionStatistics", "Span", "control_spans", "measure", "round_values"]
+__all__ = ["MIN_FOR_Z", "AttentionStatistics", "Span", "control_spans", "key_span", "measure", "round_values"]
 
 MAX_CONTROLS = 64
 MIN_CONTROLS = 8  # if fewer are at a similar distance, this many of the closest in distance are used
@@ -65,6 +65,11 @@ def measure(attention: np.ndarray, key: Span, controls: Sequence[Span]) -> Atten
     return AttentionStatistics(share, attention[..., 0], mean, std, z)
 
 
+def key_span(key: Phrase) -> Span:
+    """Return the tokens of the key that are measured: all but the first of the text, the attention sink."""
+    return Span(max(key.first, 1), key.stop)
+
+
 def control_spans(query: Phrase, key: Phrase, excluded: set[int]) -> list[Span]:
     """Return spans of the key's length that begin at half to twice the key's distance before the query.
 
@@ -75,8 +80,8 @@ def control_spans(query: Phrase, key: Phrase, excluded: set[int]) -> list[Span]:
     Args:
         excluded: tokens that no control span may contain.
     """
-    first = max(key.first, 1)
-    size, distance = key.stop - first, query.first - first
+    span = key_span(key)
+    size, distance = span.stop - span.first, query.first - span.first
     spans = [Span(start, start + size) for start in range(1, query.first - size + 1)]
     spans = [span for span in spans if excluded.isdisjoint(range(*span))]
     deviation = {span: abs(np.log((query.first - span.first) / distance)) for span in spans}

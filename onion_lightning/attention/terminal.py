@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from onion_lightning.attention.effects.terminal import show_effects
 from onion_lightning.attention.maps import MapChecks
 from onion_lightning.attention.phrases import Phrase
 from onion_lightning.attention.result import AttentionResult
@@ -28,6 +29,7 @@ def show_attention(result: AttentionResult, folder: Path) -> None:
         f"  Share of attention from “{result.query.text}” to “{result.key.text}”", highlight=False, markup=False
     )
     console.print(table_of_heads(result))
+    show_effects(console, result.effects, result.query.text, result.key.text, len(result.controls))
     for line in notes(result):
         console.print(f"  {line}", highlight=False, markup=False)
     console.print(f"\nPage: {folder / 'attention.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ The real module is built on fake tensors, and its training step runs on them: th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
@@ -19,7 +20,7 @@ from onion_lightning.planning.live_memory import storage_bytes
 from onion_lightning.planning.tracer import Tracer
 from onion_lightning.planning.training_step import DeviceType, StepMemory
 
-__all__ = ["CUDA_CONTEXT", "MemoryPlan", "predict_memory"]
+__all__ = ["CUDA_CONTEXT", "MemoryPlan", "flags_of", "predict_memory"]
 
 CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS: an assumption, it varies with the card
 
@@ -97,6 +98,12 @@ class MemoryPlan:
             spare: fraction of it that must stay free.
         """
         return self.total + CUDA_CONTEXT <= (1 - spare) * available
+
+
+def flags_of(module: OnionModule) -> dict[str, Any]:
+    """Return the flags of a module that its memory depends on, as arguments of `predict_memory`."""
+    names = "load_in lora_rank target_modules gradient_checkpointing lora_dropout use_dora optimizer"
+    return {name: getattr(module, name) for name in names.split()}
 
 
 def predict_memory(

@@ -12,7 +12,7 @@ from onion_lightning.errors import NoSuchLayersError, OnionError
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.planning.memory import MemoryPlan, predict_memory
+from onion_lightning.planning.memory import MemoryPlan, flags_of, predict_memory
 from onion_lightning.planning.out_of_memory import remedies
 from onion_lightning.pretrained.locate import load_config
 from onion_lightning.private_api import attention_kernel
@@ -54,16 +54,10 @@ def plan_memory(
     try:
         return predict_memory(
             config,
-            load_in=module.load_in,
+            **flags_of(module),
             precision=str(trainer.precision),
-            lora_rank=module.lora_rank,
-            target_modules=module.target_modules,
-            gradient_checkpointing=module.gradient_checkpointing,
             rows=rows,
             length=length,
-            lora_dropout=module.lora_dropout,
-            use_dora=module.use_dora,
-            optimizer=module.optimizer,
             ranks=trainer.world_size,
             device_type="cuda" if trainer.strategy.root_device.type == "cuda" else "cpu",
         )

@@ -11,6 +11,8 @@ from tests.attention.conftest import KEY, QUERY, TEXT
 from tests.conftest import ranks
 
 PHRASES = ("--query", QUERY, "--key", KEY)
+EFFECT_KEYS = "log_probability knockout windows largest_window heads top_heads value_zeroing replacement phrases"
+EFFECT_KEYS += " restored_phrase restoring gradient_x_input rank_correlation"
 
 
 @pytest.fixture
@@ -138,3 +140,48 @@ def test_the_page_and_the_plot_are_logged_to_wandb(run, tmp_path, monkeypatch):
     media = [file.name for file in (tmp_path / "wandb").rglob("*") if file.is_file() and "attention" in str(file)]
     assert any(name.endswith(".html") for name in media)
     assert any(name.endswith(".png") for name in media)
+
+
+def test_effects_are_written_printed_and_shown_for_both_models(flags, shell, run, tmp_path, capsys):
+    done = shell(flags("fit", "--trainer.max_steps", "2", "--samples.count", "0"))
+    assert done.returncode == 0, done.stderr
+    words = ("--ckpt_path", str(tmp_path / "run/last.ckpt"), "--text", TEXT, *PHRASES, "--effect", "true")
+    run("attend", *words, "--effect_tokens", "3", "--effect_window", "2", "--output", str(tmp_path / "a"))
+    content = json.loads((tmp_path / "a/attention.json").read_text())
+    assert set(content["effects"]) == {"base", "tuned"}
+    for effects in content["effects"].values():
+        assert set(effects) == set(EFFECT_KEYS.split())
+        assert [(one["first_layer"], one["last_layer"]) for one in effects["windows"]] == [(0, 1)]
+        assert effects["windows"][0]["query"]["effect"] == effects["knockout"]["query"]["effect"]
+        assert np.shape(effects["heads"]) == (2, 4)
+        assert effects["knockout"]["following"] is not None
+        assert len(effects["gradient_x_input"]) == content["query"]["stop"] - 1
+    printed = capsys.readouterr().err
+    assert "Tuned model: how much less likely an intervention makes “Eggville”, in nats" in printed
+    assert printed.count("Cutting the edges from") == 2
+    assert "Does it matter?" in (tmp_path / "a/attention.html").read_text()
+
+
+def test_a_text_that_ends_with_the_query_has_no_effect_on_what_follows(attended):
+    words = ("--query", "Eggville", "--key", "town council", "--effect", "true")
+    effects = attended("--text", "The town council met in Eggville", *words)["effects"]["base"]
+    assert effects["knockout"]["following"] is None
+    assert effects["knockout"]["query"]["p"] is None  # too few control spans
+    assert effects["knockout"]["kl"]["effect"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--effect_tokens", "8"), "--effect_tokens 8: is used with --effect true only; add it, or omit the flag."),
+        (("--effect_window", "1"), "--effect_window 1: is used with --effect true only"),
+        (("--alternatives", '["egg"]'), "--alternatives ['egg']: is used with --effect true only"),
+        (("--effect", "true", "--effect_tokens", "0"), "--effect_tokens 0: must be at least 1."),
+        (("--effect", "true", "--effect_window", "0"), "--effect_window 0: must be at least 1."),
+        (("--effect", "true", "--effect_window", "3"), "--effect_window 3: must be at most 2"),
+        (("--effect", "true", "--alternatives", "[]"), "--alternatives []: is empty"),
+        (("--effect", "true", "--alternatives", '["a b c d e f"]'), 'tokens in this place, and --key "town council"'),
+    ],
+)
+def test_effect_flags_that_cannot_be_obeyed_are_refused(refused, words, message):
+    assert message in refused("attend", "--text", TEXT, *PHRASES, *words)

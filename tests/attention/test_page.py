@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from onion_lightning.attention.effects.experiment import EffectSettings
+from onion_lightning.attention.effects.words import finding
 from onion_lightning.attention.page import page_data, render_page
 from onion_lightning.attention.phrase_attention import attend
 from tests.attention.conftest import KEY, QUERY, TEXT
@@ -75,7 +77,7 @@ def test_the_page_works_by_mouse_and_keyboard_without_requests_or_console_messag
         finding = page.find_element("id", "finding").text
         assert finding.startswith(f"Highest-ranked head: layer {layer}, head {head}. ")
         assert f" {percent(result.heads['tuned'].key_share[layer, head])} of the query's attention" in finding
-        cells = page.find_elements("css selector", ".cell")
+        cells = page.find_elements("css selector", "#heatmap .cell")
         assert len(cells) == 2 * 5
         cells[5 + 1 + 2].click()  # layer 1, head 2
         key_share = result.heads["tuned"].key_share
@@ -105,3 +107,63 @@ def test_the_page_works_by_mouse_and_keyboard_without_requests_or_console_messag
         assert requests(page) == [file.as_uri()]
         assert complaints(page) == []
         assert len(screenshot(page, tmp_path / "page.png")) > 10_000
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_effects_are_shown_for_the_chosen_model(tuned, tmp_path, width):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    result = attend(tuned.model, tuned.tokenizer, TEXT, QUERY, KEY, effect=EffectSettings(window=1))
+    file = tmp_path / "attention.html"
+    file.write_text(render_page(result), encoding="utf-8")
+    with chromium() as page:
+        page.set_window_size(width, 900)
+        page.get(file.as_uri())
+        WebDriverWait(page, 20).until(lambda _: page.execute_script("return document.body.dataset.ready"))
+
+        def text(name):
+            return page.find_element("id", name).text
+
+        def nats(value):  # as the page formats it
+            return ("−" if value < 0 else "+") + f"{abs(value):.{4 if abs(value) < 0.0095 else 2}f} nats"
+
+        def likelier(loss):
+            return nats(loss)[1:] + (" more likely" if loss < 0 else " less likely")
+
+        effects = result.effects["tuned"]
+        layer, head = result.ranking[0]
+        assert (
+            text("effect-status")
+            == f"Layer {layer}, head {head}, its edges cut: {likelier(effects.heads[layer, head])}."
+        )
+        assert text("finding").endswith(f"in this head alone, the query is {likelier(effects.heads[layer, head])}.")
+        assert text("effect-finding") == finding(effects, result.query.text, result.key.text)
+        cells = page.find_elements("css selector", "#effect-map .cell")
+        assert len(cells) == 2 * 4
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", cells[0])
+        cells[5].click()  # layer 1, head 1
+        assert text("effect-status").startswith(f"Layer 1, head 1, its edges cut: {likelier(effects.heads[1, 1])}")
+        assert text("status").startswith("Layer 1, head 1: ")  # the attention map shows the same head
+        cells[5].send_keys(Keys.ARROW_UP)
+        assert text("effect-status").startswith(f"Layer 0, head 1, its edges cut: {likelier(effects.heads[0, 1])}")
+        assert len(page.find_elements("css selector", "#curve circle")) == 2
+        Select(page.find_element("id", "system")).select_by_value("base")
+        assert text("effect-finding") == finding(result.effects["base"], result.query.text, result.key.text)
+        Select(page.find_element("id", "system")).select_by_value("difference")
+        change = effects.heads[0, 1] - result.effects["base"].heads[0, 1]
+        assert nats(change) in text("effect-status")
+        Select(page.find_element("id", "system")).select_by_value("tuned")
+        Select(page.find_element("id", "layer")).select_by_value("gradient")
+        assert text("top-title") == "Tokens that contribute most"
+        strongest = int(page.find_element("css selector", "#top-tokens td:nth-child(2)").text)
+        assert strongest == 1 + int(np.abs(effects.gradient_times_input[1:]).argmax())
+        ActionChains(page).move_to_element(page.find_element("css selector", '[data-index="3"]')).perform()
+        assert nats(effects.gradient_times_input[3]) in text("status")
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        assert complaints(page) == []
+
+
+def test_a_page_without_effects_has_no_section_for_them(result):
+    assert page_data(result)["effects"] == {}

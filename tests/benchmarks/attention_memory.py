@@ -1,6 +1,10 @@
 """Measures the memory that `attend` needs beyond the weights of Llama-2 7B's shape: 32 layers of 32 heads, 8 bit, adapters.
 
     python tests/benchmarks/attention_memory.py --tokens 1500
+    python tests/benchmarks/attention_memory.py --tokens 1500 --effect
+
+With `--effect`, it makes one pass of each kind of intervention instead, with as many rows as `attend --effect true` computes
+at a time, and the gradient: all other passes have the same size.
 
 The 32 layers share the random weights of one, so that the model fits a small machine; the computation and the results have
 their real size. The vocabulary is that of the demo tokenizer.
@@ -17,8 +21,12 @@ from config_memory import llama_2_7b
 from process_memory import status
 from transformers import LlamaForCausalLM
 
+from onion_lightning.attention.effects.gradient import gradient_times_input
+from onion_lightning.attention.effects.intervention import Cut, Intervention, Restore
+from onion_lightning.attention.effects.passes import Passes
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
+from onion_lightning.attention.statistics import Span
 from onion_lightning.model.adapters.insertion import insert_adapters
 from onion_lightning.model.adapters.settings import AdapterSettings
 from onion_lightning.model.base_model import best_precision, compute_dtype, load_model
@@ -43,10 +51,28 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
     return model
 
 
+def intervene(model: LlamaForCausalLM, ids: list[int]) -> list[int]:
+    """Make a pass of each kind of intervention, and compute the gradient; return the rows of a pass of each kind."""
+    query, key = Span(len(ids) - 18, len(ids) - 16), Span(3, 6)
+    cutting = Passes(model, ids, query, query.first - 1)
+    heads = [Intervention(Cut(key, range(LAYERS), head)) for head in range(cutting.size)]
+    cutting.run(heads, lambda count: None)
+    rows = cutting.size
+    del cutting
+    changing = Passes(model, ids, query, 1, range(1, 70))
+    changing.run([Intervention(zeroed=key), Intervention(restore=Restore(key, 1))], lambda count: None)
+    sizes = [rows, changing.size]
+    del changing
+    gradient_times_input(model, ids, query)
+    return sizes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=1500, help="length of the text")
-    count = parser.parse_args().tokens
+    parser.add_argument("--effect", action="store_true", help="measure interventions instead of the attention maps")
+    args = parser.parse_args()
+    count = args.tokens
     tokenizer = load_tokenizer("demo")
     base = llama_7b(len(tokenizer))
     model = insert_adapters(base, AdapterSettings(8, 16, 0.05, ["q_proj", "v_proj"]), "7B shape")
@@ -56,6 +82,12 @@ def main() -> None:
     text = "Students of the University of California" + " fog" * (count - 8) + " San Francisco"
     began, before = time.perf_counter(), status("VmRSS") / 1e9
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    if args.effect:
+        ids = tokenizer(text + " fog" * 16).input_ids
+        passes = intervene(base, ids)
+        growth, seconds = status("VmHWM") / 1e9 - before, time.perf_counter() - began
+        print(f"interventions on {len(ids)} tokens: {growth:.2f} GB beyond the weights, {seconds:.0f} s, rows {passes}")
+        return
     result = attend(model, tokenizer, text, "San Francisco", "University of California")
     growth = status("VmHWM") / 1e9 - before
     page = len(render_page(result).encode()) / 1e6

@@ -105,7 +105,7 @@ def ours(args: argparse.Namespace, bits: str) -> Figures:
         enable_progress_bar=False,
         enable_checkpointing=False,
     )
-    data = OnionDataModule(base_model="demo", headlines=headlines(args), predict_batch_size=32)
+    data = OnionDataModule(base_model="demo", headlines=headlines(args), predict_batch_size=args.batch_size)
     batches = trainer.predict(module, datamodule=data)
     articles = [article for batch in batches or [] for article in batch.articles]
 
@@ -195,6 +195,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--headlines", type=int, default=64)
     parser.add_argument("--one_by_one", type=int, default=6, help="headlines that the pipeline writes for")
+    parser.add_argument("--batch_size", type=int, default=32, help="headlines that ours writes for at a time")
     parser.add_argument("--new_tokens", type=int, default=160, help="tokens per article")
     return parser
 

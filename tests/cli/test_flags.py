@@ -75,7 +75,8 @@ COMMANDS = {  # their values are checked in the tests of each command
     run_plan: "gpu price_per_hour probe find_batch_size output overwrite",
     run_verify: "path ckpt_path n tolerance url url_model",
     run_preview: "rows output overwrite",
-    run_attend: "query key text text_file headline ckpt_path output overwrite",
+    run_attend: "query key text text_file headline ckpt_path output overwrite"
+    " effect effect_tokens effect_window alternatives",
 }
 
 

@@ -36,6 +36,13 @@ def test_nothing_is_loaded_or_written_unless_it_is_asked_for(run, tmp_path, monk
     assert "It fits" in capsys.readouterr().err
 
 
+def test_a_card_without_a_number_of_devices_is_planned_as_one_and_the_plan_says_so(run, capsys):
+    run("plan", "--gpu", "A100 80GB", "--trainer.devices", "auto")
+    assert "Assumed: one such card; give --trainer.devices for more." in capsys.readouterr().err
+    run("plan", "--gpu", "A100 80GB", "--trainer.devices", "2")
+    assert "one such card" not in capsys.readouterr().err
+
+
 def test_the_memory_is_the_prediction_for_the_largest_micro_batch_on_one_of_the_devices(planned, tiny_base):
     plan = planned("--gpu", "A100 80GB", *GPUS)
     assert plan["target"]["ranks"] == 2

@@ -7,8 +7,8 @@ from itertools import groupby, product, takewhile
 import torch
 import torch.nn.functional as F
 
-from onion_lightning.evaluation.scoring.prefix import Prefix
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.prefix import Prefix
 
 __all__ = ["completion_losses", "opening_losses"]
 

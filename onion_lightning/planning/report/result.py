@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.module import OnionModule
-from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, predict_memory
+from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, flags_of, predict_memory
 from onion_lightning.planning.report.cards import CARDS
 from onion_lightning.planning.report.cost import Cost, estimate_cost, flops_of, step_seconds
 from onion_lightning.planning.report.fitting import Predict, Remedy, Setup, batch_sizes, find_remedies, largest
@@ -139,18 +139,13 @@ def predictor(config: PretrainedConfig, module: OnionModule, target: Target) -> 
 
     @cache
     def predict(setup: Setup) -> MemoryPlan:
+        changed = {"load_in": setup.load_in, "gradient_checkpointing": setup.checkpointing}
         return predict_memory(
             config,
-            load_in=setup.load_in,
+            **flags_of(module) | changed,
             precision=target.precision,
-            lora_rank=module.lora_rank,
-            target_modules=module.target_modules,
-            gradient_checkpointing=setup.checkpointing,
             rows=setup.batch_size,
             length=setup.length,
-            lora_dropout=module.lora_dropout,
-            use_dora=module.use_dora,
-            optimizer=module.optimizer,
             ranks=target.ranks,
             device_type=target.device_type,
         )

@@ -1,7 +1,7 @@
 """The devices that a run is planned for: a card by name, those of this machine, or its CPU."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,6 +32,7 @@ class Target:
         rate: floating-point operations of matrix products a second in this precision, at most; None if unknown.
         bandwidth: of the memory in bytes a second; None if unknown, or if `rate` was measured.
         measured: whether `rate` was measured.
+        one_assumed: whether the flags do not say how many devices a node has, so that one was assumed.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     rate: float | None
     bandwidth: float | None
     measured: bool = False
+    one_assumed: bool = False
 
     @property
     def usable(self) -> int | None:
@@ -65,7 +67,8 @@ def choose_target(gpu: str | None, flags: TrainerFlags, device: torch.device) ->
         OnionError: there is no such card, or it has no such precision.
     """
     if gpu is not None:
-        return on_card(find_card(gpu), flags, (flags.devices or 1) * flags.num_nodes)
+        target = on_card(find_card(gpu), flags, (flags.devices or 1) * flags.num_nodes)
+        return replace(target, one_assumed=flags.devices is None)
     if flags.accelerator != "cpu" and device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         total = torch.cuda.get_device_properties(device).total_memory

@@ -193,6 +193,8 @@ def remedy_table(plan: TrainingPlan) -> Table:
 def assumptions(plan: TrainingPlan) -> Iterator[str]:
     """Yield what was assumed, and what was left out."""
     assumed = list(plan.work.assumptions)
+    if plan.target.one_assumed:
+        assumed.append("one such card; give --trainer.devices for more")
     if plan.cost.step_seconds is not None and not plan.target.measured:
         low, high = plan.cost.utilization
         assumed.append(

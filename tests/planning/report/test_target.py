@@ -19,6 +19,13 @@ def test_a_card_by_name_has_its_memory_and_speed_and_every_device_of_every_node_
     assert (target.rate, target.bandwidth, target.measured) == (312e12, 2039e9, False)
 
 
+def test_one_card_is_assumed_only_if_the_flags_do_not_say_how_many():
+    unsaid = choose_target("A100 80GB", TrainerFlags("gpu", "16-mixed", devices=None), CPU)
+    assert (unsaid.ranks, unsaid.one_assumed) == (1, True)
+    assert not choose_target("A100 80GB", TrainerFlags("gpu", "16-mixed", devices=1), CPU).one_assumed
+    assert not choose_target(None, TrainerFlags("cpu", devices=1), CPU).one_assumed
+
+
 @pytest.mark.parametrize(
     ("card", "asked", "found"),
     [

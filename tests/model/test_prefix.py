@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from onion_lightning.evaluation.scoring.prefix import Prefix
+from onion_lightning.model.prefix import Prefix
 from tests.conftest import module
 
 

@@ -7,7 +7,22 @@ from collections.abc import Sequence
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-__all__ = ["Prefix"]
+__all__ = ["Prefix", "read_on"]
+
+
+def read_on(decoder: torch.nn.Module, ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), and extend the cache.
+
+    Args:
+        decoder: the model without its language modeling head.
+        ids: token ids that follow those of the cache.
+        cache: keys and values of what precedes them; None for nothing.
+    """
+    # transformers 5.24 renamed the argument.
+    name = "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+    output = decoder(input_ids=ids, use_cache=cache is not None, **{name: cache})
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
 
 
 class Prefix:
@@ -23,15 +38,7 @@ class Prefix:
     def __init__(self, model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> None:
         self.decoder = model.get_decoder()
         self.cache = DynamicCache(config=model.config)
-        self.read(torch.tensor(rows, device=model.device), self.cache)
-
-    def read(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), and extend the cache."""
-        # transformers 5.24 renamed the argument.
-        name = "cache" if "cache" in inspect.signature(self.decoder.forward).parameters else "past_key_values"
-        output = self.decoder(input_ids=ids, use_cache=True, **{name: cache})
-        hidden: torch.Tensor = output.last_hidden_state
-        return hidden
+        read_on(self.decoder, torch.tensor(rows, device=model.device), self.cache)
 
     def continued(self, texts: Sequence[int], ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states of rows that continue the texts, (rows, length, hidden size).
@@ -42,4 +49,4 @@ class Prefix:
         """
         cache = copy.deepcopy(self.cache)
         cache.batch_select_indices(torch.tensor(texts, device=ids.device))
-        return self.read(ids, cache)
+        return read_on(self.decoder, ids, cache)
