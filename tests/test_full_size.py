@@ -1,9 +1,10 @@
-"""Llama-2 7B's shape with random weights, in 8 bit on the CPU: `fit` trains, resumes and predicts.
+"""Llama-2 7B's shape with random weights, in 8 bit on the CPU: `fit` trains, resumes and predicts; `export` and `verify`.
 
 `ONION_FULL_SIZE_FOLDER` keeps the weights (13.5 GB) for the next time; `ONION_FULL_SIZE_SHAPE=tiny` tries the test itself.
 """
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -40,29 +41,24 @@ def command(base, tmp_path):
         writer = csv.writer(stream)
         writer.writerow(["headline", "article"])
         writer.writerows([row["Title"], row["Content"]] for row in sample_rows()[:4])
-    shared = [
-        "--model.base_model",
-        str(base),
-        "--model.gradient_checkpointing",
-        "true",
-        "--model.learning_rate",
-        "0.01",
-    ]
-    shared += ["--data.path", str(corpus), "--data.max_length", str(LENGTH), "--data.val_fraction", "0"]
-    shared += ["--data.test_fraction", "0", "--data.batch_size", "1", "--data.global_batch_size", "1"]
-    shared += ["--checkpoint.dirpath", str(tmp_path / "run"), "--checkpoint.every_n_train_steps", "1"]
-    shared += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false"]
-    shared += ["--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
+    shared = ["--model.base_model", str(base), "--model.gradient_checkpointing", "true"]
+    shared += ["--data.path", str(corpus), "--data.max_length", str(LENGTH), "--data.test_fraction", "0"]
+    shared += ["--checkpoint.dirpath", str(tmp_path / "run")]
+    training = ["--model.learning_rate", "0.01", "--data.val_fraction", "0"]
+    training += ["--data.batch_size", "1", "--data.global_batch_size", "1", "--checkpoint.every_n_train_steps", "1"]
+    training += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false"]
+    training += ["--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 
     def run(name, *words):
-        line = [sys.executable, "-m", "onion_lightning", name, *shared, *words]
+        flags = shared + (training if name in ("fit", "predict") else ["--data.val_fraction", "0.5"])
+        line = [sys.executable, "-m", "onion_lightning", name, *flags, *words]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     return run
 
 
-def test_the_full_size_trains_two_steps_resumes_and_predicts_four_tokens(command, tmp_path):
+def test_the_full_size_trains_resumes_predicts_and_is_the_same_model_elsewhere(command, tmp_path):
     command("fit", "--trainer.max_steps", "2")
     before = curve(tmp_path / "run")
     assert len(before) == 2
@@ -75,3 +71,9 @@ def test_the_full_size_trains_two_steps_resumes_and_predicts_four_tokens(command
     command("predict", "--ckpt_path", "last", *words, "--model.max_new_tokens", "4")
     [article] = records(articles)
     assert 0 < article["tokens"] <= 4
+    exported = tmp_path / "exported"
+    words = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
+    command("export", *words, "--output", str(exported), "--merge", "true")
+    command("verify", *words, "--path", str(exported), "--n", "2", "--model.max_new_tokens", "4")
+    forms = json.loads((exported / "verify.json").read_text())["forms"]
+    assert [(form["form"], form["stage"]) for form in forms] == [("adapters", None), ("merged", None)]

@@ -82,7 +82,7 @@ function showEffects(data, system, layer, head) {
   let selected = null;
   for (const cell of effectCells) {
     const value = effects.heads[cell.layer][cell.head];
-    setColor(cell.element, value, largest);
+    setColor(cell.element, value * Math.abs(value), largest ** 2); // linear, where shares have the color of their root
     cell.element.ariaLabel = `Layer ${cell.layer}, head ${cell.head}, its edges cut: ${describeLoss(value)}.`;
     cell.element.ariaSelected = String(cell.layer) === layer && String(cell.head) === head;
     cell.element.tabIndex = -1;

@@ -157,7 +157,7 @@ def test_effects_are_written_printed_and_shown_for_both_models(flags, shell, run
         assert effects["knockout"]["following"] is not None
         assert len(effects["gradient_x_input"]) == content["query"]["stop"] - 1
     printed = capsys.readouterr().err
-    assert "Tuned model: how much less likely an intervention makes “Eggville”, in nats" in printed
+    assert "Tuned model: nats by which an intervention makes “Eggville” less likely" in printed
     assert printed.count("Cutting the edges from") == 2
     assert "Does it matter?" in (tmp_path / "a/attention.html").read_text()
 

@@ -26,7 +26,7 @@ def show_effects(console: Console, systems: Mapping[str, SystemEffects], query: 
     """
     for name, effects in reversed(list(systems.items())):
         console.print(
-            f"  {name.title()} model: how much less likely an intervention makes “{query}”, in nats", markup=False
+            f"  {name.title()} model: nats by which an intervention makes “{query}” less likely", markup=False
         )
         console.print(table_of_effects(effects))
         for line in (finding(effects, query, key), *notes(effects, controls)):
@@ -49,14 +49,14 @@ def table_of_effects(effects: SystemEffects) -> Table:
 
 def interventions(effects: SystemEffects) -> Iterator[tuple[str, Comparison]]:
     """Yield the name and the effect of each row of the table."""
-    yield "edges cut, all layers", effects.knockout
+    yield "cut in all layers", effects.knockout
     window = effects.strongest_window
-    yield f"edges cut, layers {window.first} to {window.last}", window.effect
+    yield f"cut in layers {window.first} to {window.last}", window.effect
     for layer, head, one in effects.top_heads:
-        yield f"edges cut, layer {layer}, head {head}", one
+        yield f"cut in layer {layer}, head {head}", one
     yield "values zeroed", effects.values
     if effects.replacement is not None:
         yield f"replaced ({len(effects.phrases)} phrases)", effects.replacement
     if effects.restored is not None:
         middle = effects.restoring[len(effects.restoring) // 2]
-        yield f"“{effects.restored}”, key restored before layer {middle.first}", middle.effect
+        yield f"restored before layer {middle.first}", middle.effect

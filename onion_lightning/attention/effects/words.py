@@ -45,6 +45,8 @@ def notes(effects: SystemEffects, controls: int) -> Iterator[str]:
         yield f"p-values need {MIN_FOR_P} control spans, and this text has {controls}: give a longer text"
     if effects.replacement is None:
         yield "replacement: no phrase of the list has as many tokens as the key; give --alternatives"
+    else:
+        yield f"restored: the key's residual stream, while “{effects.restored}” was in its place"
     if not math.isnan(effects.rank_correlation):
         yield (
             f"rank correlation between a head's attention to the key and its effect: {format_nats(effects.rank_correlation)}"

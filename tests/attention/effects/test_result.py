@@ -73,6 +73,8 @@ def test_what_is_missing_is_said():
     assert any(line.startswith("replacement: no phrase of the list") for line in lines)
     assert any("its effect: 0.50" in line for line in lines)
     assert len(list(notes(dataclasses.replace(effects, rank_correlation=float("nan")), 19))) == 1
+    replaced = dataclasses.replace(effects, replacement=effects.knockout, restored="a bakery")
+    assert "restored: the key's residual stream, while “a bakery” was in its place" in list(notes(replaced, 19))
 
 
 def test_the_figures_become_json_without_nan():
