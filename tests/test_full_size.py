@@ -42,15 +42,15 @@ def command(base, tmp_path):
         writer.writerow(["headline", "article"])
         writer.writerows([row["Title"], row["Content"]] for row in sample_rows()[:4])
     shared = ["--model.base_model", str(base), "--model.gradient_checkpointing", "true"]
-    shared += ["--data.path", str(corpus), "--data.max_length", str(LENGTH), "--data.test_fraction", "0"]
+    shared += ["--data.path", str(corpus), "--data.max_length", str(LENGTH), "--data.val_fraction", "0"]
     shared += ["--checkpoint.dirpath", str(tmp_path / "run")]
-    training = ["--model.learning_rate", "0.01", "--data.val_fraction", "0"]
+    training = ["--model.learning_rate", "0.01", "--data.test_fraction", "0"]
     training += ["--data.batch_size", "1", "--data.global_batch_size", "1", "--checkpoint.every_n_train_steps", "1"]
     training += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false"]
     training += ["--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"]
 
     def run(name, *words):
-        flags = shared + (training if name in ("fit", "predict") else ["--data.val_fraction", "0.5"])
+        flags = shared + (training if name in ("fit", "predict") else ["--data.test_fraction", "0.7"])
         line = [sys.executable, "-m", "onion_lightning", name, *flags, *words]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ import torch
 
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.report import probe, process_memory
-from onion_lightning.planning.report.probe import run_probe
+from onion_lightning.planning.report.probe import LIBRARIES, run_probe
 from tests.planning.report.plans import made_plan, made_target
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def test_three_steps_train_the_adapters_and_are_timed(tiny_base, load_in):
     assert all(one.abs().max() > 0.005 for one in moved)  # they start at zero
     assert (len(found.seconds), found.rows, found.length) == (3, 2, 30)
     assert min(found.seconds) > 0
-    assert found.predicted_peak == made_plan().total
+    assert found.predicted_peak == made_plan().total + LIBRARIES
 
 
 def test_the_peak_is_how_much_the_process_grew(tiny_base, monkeypatch):
