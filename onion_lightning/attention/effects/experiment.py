@@ -136,7 +136,7 @@ class Experiment:
         replaced = [mean_change(changes) for changes in zip(*per_phrase.values(), strict=True)]
         effects = {phrase: changes[0].query for phrase, changes in per_phrase.items()}
         restored = typical(effects)
-        restoring = [] if restored is None else self.restore(passes, self.swaps[restored])
+        restoring = [] if restored is None else self.restore(passes, self.swaps[restored], per_phrase[restored][0])
         del passes
         of_heads = np.array([head.query for head in heads]).reshape(share.shape)
         return SystemEffects(
@@ -205,14 +205,18 @@ class Experiment:
         changes = batched(passes.run(rows, self.advance), len(self.few_spans))
         return dict(zip(self.swaps, changes, strict=True))
 
-    def restore(self, passes: Passes, swap: Swap) -> list[WindowEffect]:
-        """Return what is left of a replacement's effect when the stream of the key, or of a control, is restored."""
+    def restore(self, passes: Passes, swap: Swap, replaced: Change) -> list[WindowEffect]:
+        """Return how much of a replacement's effect is undone when the stream of the key, or of a control, is restored."""
         rows = [
             Intervention(swap=swap, restore=Restore(span, layer))
             for layer in range(self.layers)
             for span in self.few_spans
         ]
-        changes = batched(passes.run(rows, self.advance), len(self.few_spans))
+        undone = [
+            Change(*(whole - left for whole, left in zip(replaced, remaining, strict=True)))
+            for remaining in passes.run(rows, self.advance)
+        ]
+        changes = batched(undone, len(self.few_spans))
         return [WindowEffect(layer, layer, self.compare(some)) for layer, some in enumerate(changes)]
 
 

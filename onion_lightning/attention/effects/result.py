@@ -118,8 +118,8 @@ class SystemEffects:
         replacement: other phrases in the place of the key, mean over the phrases; None if no phrase fits.
         phrases: effect of each phrase on the query.
         restored: phrase that was in the place of the key while its residual stream was restored; None if no phrase fits.
-        restoring: for each layer, what restoring the key's residual stream before it leaves of the replacement's effect; the
-            controls are other spans restored instead.
+        restoring: for each layer, how much of the replacement's effect is undone by restoring the key's residual stream
+            before it; the controls are other spans restored instead.
         gradient_times_input: for each token before the query's last, in nats.
         rank_correlation: Spearman's, between the heads' attention to the key and their effect; NaN if either is constant.
     """
@@ -142,6 +142,15 @@ class SystemEffects:
     def strongest_window(self) -> WindowEffect:
         """The window with the largest effect on the query, in absolute value."""
         return max(self.windows, key=lambda window: abs(window.effect.query.value))
+
+    @property
+    def last_restoring(self) -> WindowEffect | None:
+        """The last layer before which restoring the key's stream undoes half of a replacement; None without one."""
+        if self.restored is None:
+            return None
+        half = abs(self.phrases[self.restored]) / 2
+        undone = [one for one in self.restoring if abs(one.effect.query.value) >= half]
+        return (undone or self.restoring)[-1 if undone else 0]
 
     @property
     def largest(self) -> Effect:

@@ -57,6 +57,5 @@ def interventions(effects: SystemEffects) -> Iterator[tuple[str, Comparison]]:
     yield "values zeroed", effects.values
     if effects.replacement is not None:
         yield f"replaced ({len(effects.phrases)} phrases)", effects.replacement
-    if effects.restored is not None:
-        middle = effects.restoring[len(effects.restoring) // 2]
-        yield f"restored before layer {middle.first}", middle.effect
+    if last := effects.last_restoring:
+        yield f"restored before layer {last.first}", last.effect

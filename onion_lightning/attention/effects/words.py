@@ -46,7 +46,10 @@ def notes(effects: SystemEffects, controls: int) -> Iterator[str]:
     if effects.replacement is None:
         yield "replacement: no phrase of the list has as many tokens as the key; give --alternatives"
     else:
-        yield f"restored: the key's residual stream, while “{effects.restored}” was in its place"
+        yield (
+            f"restored: how much the key's residual stream undoes, with “{effects.restored}” in its place, in the last"
+            " layer where that is half or more"
+        )
     if not math.isnan(effects.rank_correlation):
         yield (
             f"rank correlation between a head's attention to the key and its effect: {format_nats(effects.rank_correlation)}"

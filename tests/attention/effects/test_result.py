@@ -74,7 +74,18 @@ def test_what_is_missing_is_said():
     assert any("its effect: 0.50" in line for line in lines)
     assert len(list(notes(dataclasses.replace(effects, rank_correlation=float("nan")), 19))) == 1
     replaced = dataclasses.replace(effects, replacement=effects.knockout, restored="a bakery")
-    assert "restored: the key's residual stream, while “a bakery” was in its place" in list(notes(replaced, 19))
+    assert any("with “a bakery” in its place" in line for line in notes(replaced, 19))
+
+
+def test_the_last_layer_where_restoring_undoes_half_of_a_replacement_is_found():
+    effects = dataclasses.replace(system((0.2, [])), phrases={"a bakery": 1.0}, restored="a bakery")
+    undone = [1.0, 0.6, 0.4, -0.5, 0.1]
+    layers = [
+        WindowEffect(layer, layer, Comparison.of([Change(value, 0, 0)], True)) for layer, value in enumerate(undone)
+    ]
+    assert dataclasses.replace(effects, restoring=layers).last_restoring.first == 3
+    assert dataclasses.replace(effects, restoring=layers[4:]).last_restoring.first == 4
+    assert system((0.2, [])).last_restoring is None
 
 
 def test_the_figures_become_json_without_nan():
