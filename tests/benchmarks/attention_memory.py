@@ -45,26 +45,36 @@ def llama_7b(vocabulary: int) -> LlamaForCausalLM:
     layer = model.model.layers[0]
     parts = [*layer.parameters(), layer.self_attn.config]
     shared = {id(part): part for part in parts}
-    for _ in range(LAYERS - 1):
+    for place in range(1, LAYERS):
         model.model.layers.append(copy.deepcopy(layer, dict(shared)))
+        model.model.layers[place].self_attn.layer_idx = place  # in the cache
     model.config.num_hidden_layers = LAYERS
     return model
 
 
-def intervene(model: LlamaForCausalLM, ids: list[int]) -> list[int]:
-    """Make a pass of each kind of intervention, and compute the gradient; return the rows of a pass of each kind."""
+def intervene(model: LlamaForCausalLM, ids: list[int], before: float) -> None:
+    """Make a pass of each kind of intervention, then compute the gradient; print the peak of each."""
+    began = time.perf_counter()
+
+    def show(what: str) -> None:
+        growth, seconds = status("VmHWM") / 1e9 - before, time.perf_counter() - began
+        print(
+            f"{what}, {len(ids)} tokens: {growth:.2f} GB beyond the weights, {seconds:.0f} s since the start",
+            flush=True,
+        )
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+
     query, key = Span(len(ids) - 18, len(ids) - 16), Span(3, 6)
-    cutting = Passes(model, ids, query, query.first - 1)
-    heads = [Intervention(Cut(key, range(LAYERS), head)) for head in range(cutting.size)]
-    cutting.run(heads, lambda count: None)
-    rows = cutting.size
-    del cutting
-    changing = Passes(model, ids, query, 1, range(1, 70))
-    changing.run([Intervention(zeroed=key), Intervention(restore=Restore(key, 1))], lambda count: None)
-    sizes = [rows, changing.size]
-    del changing
+    passes = Passes(model, ids, query, query.first - 1)
+    passes.run([Intervention(Cut(key, range(LAYERS), head)) for head in range(passes.size)], lambda count: None)
+    show(f"edges cut, {passes.size} rows in a pass")
+    del passes
+    passes = Passes(model, ids, query, 1, range(1, 70))
+    passes.run([Intervention(zeroed=key, restore=Restore(key, 1))] * passes.size, lambda count: None)
+    show(f"values zeroed and streams restored, {passes.size} in a pass")
+    del passes
     gradient_times_input(model, ids, query)
-    return sizes
+    show("gradient")
 
 
 def main() -> None:
@@ -84,9 +94,7 @@ def main() -> None:
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     if args.effect:
         ids = tokenizer(text + " fog" * 16).input_ids
-        passes = intervene(base, ids)
-        growth, seconds = status("VmHWM") / 1e9 - before, time.perf_counter() - began
-        print(f"interventions on {len(ids)} tokens: {growth:.2f} GB beyond the weights, {seconds:.0f} s, rows {passes}")
+        intervene(base, ids, before)
         return
     result = attend(model, tokenizer, text, "San Francisco", "University of California")
     growth = status("VmHWM") / 1e9 - before

@@ -84,9 +84,10 @@ class Passes:
         self.query = query
         self.offset = first if can_share(model, len(ids)) else 0
         self.size = batch_size(model, len(ids) - self.offset, len(ids))
-        with torch.inference_mode(), eager_attention(model):
+        with torch.inference_mode():
+            # The default attention needs no matrix of all tokens, and what is cut later is not in the prefix.
             self.cache = read_prefix(model, self.ids[:, : self.offset]) if self.offset else None
-            with recording(model, recorded, self.offset) as self.streams:
+            with eager_attention(model), recording(model, recorded, self.offset) as self.streams:
                 self.untouched = self.score([Intervention()] * self.size)
 
     @property
