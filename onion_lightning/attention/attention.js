@@ -131,39 +131,46 @@ function buildText() {
 
 const cells = []; // one array per layer, of {layer, head, element}
 
-function addLabel(text, kind) {
+function addLabel(map, text, kind) {
   const element = document.createElement("span");
   element.className = kind;
   element.textContent = text;
   element.ariaHidden = true;
-  $("heatmap").append(element);
+  map.append(element);
 }
 
-function addCell(row, layer, head) {
+function addCell(row, layer, head, onClick, onEnter) {
   const element = document.createElement("div");
   Object.assign(element, { className: "cell", role: "gridcell", tabIndex: -1 });
-  element.addEventListener("click", () => select(layer, head, true));
-  element.addEventListener("mouseenter", () => showHead(layer, head));
+  element.addEventListener("click", onClick);
+  element.addEventListener("mouseenter", () => onEnter(element));
   row.append(element);
   return { layer, head, element };
 }
 
-function buildHeatmap() {
-  const heatmap = $("heatmap");
-  heatmap.style.gridTemplateColumns = `auto repeat(${data.heads + 1}, ${Math.min(1.7, 22 / (data.heads + 1))}rem)`;
-  heatmap.style.setProperty("--height", `${Math.min(1.1, Math.max(27 / data.layers, 0.6))}rem`);
+// Fills a grid of layers and heads, and returns one array of cells per layer.
+function buildGrid(map, columns, onClick, onEnter) {
+  map.style.gridTemplateColumns = `auto repeat(${columns.length}, ${Math.min(1.7, 22 / (data.heads + 1))}rem)`;
+  map.style.setProperty("--height", `${Math.min(1.1, Math.max(27 / data.layers, 0.6))}rem`);
   const step = data.heads > 16 ? 4 : 1;
-  addLabel("", "row-label");
-  addLabel("x̄", "column-label");
-  for (let head = 0; head < data.heads; head++) addLabel(head % step ? "" : head, "column-label");
-  for (let layer = 0; layer < data.layers; layer++) {
-    addLabel(layer, "row-label");
+  addLabel(map, "", "row-label");
+  for (const head of columns) addLabel(map, head === "mean" ? "x̄" : head % step ? "" : head, "column-label");
+  return [...Array(data.layers).keys()].map((layer) => {
+    addLabel(map, layer, "row-label");
     const row = document.createElement("div");
     row.role = "row";
     row.style.display = "contents";
-    heatmap.append(row);
-    cells.push(["mean", ...Array(data.heads).keys()].map((head) => addCell(row, layer, head)));
-  }
+    map.append(row);
+    return columns.map((head) =>
+      addCell(row, layer, head, () => onClick(layer, head), (element) => onEnter(element, layer, head)));
+  });
+}
+
+function buildHeatmap() {
+  const heatmap = $("heatmap");
+  const columns = ["mean", ...Array(data.heads).keys()];
+  const show = (element, layer, head) => showHead(layer, head);
+  cells.push(...buildGrid(heatmap, columns, (layer, head) => select(layer, head, true), show));
   heatmap.addEventListener("mouseleave", showSelection);
   heatmap.addEventListener("keydown", move);
 }

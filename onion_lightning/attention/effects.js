@@ -26,31 +26,7 @@ function buildEffects(data, select) {
   if (Object.keys(data.effects).length === 0) return;
   section.hidden = false;
   const map = document.getElementById("effect-map");
-  map.style.gridTemplateColumns = `auto repeat(${data.heads}, ${Math.min(1.7, 22 / (data.heads + 1))}rem)`;
-  map.style.setProperty("--height", `${Math.min(1.1, Math.max(27 / data.layers, 0.6))}rem`);
-  const step = data.heads > 16 ? 4 : 1;
-  const label = (text, kind) => {
-    const element = document.createElement("span");
-    Object.assign(element, { className: kind, textContent: text, ariaHidden: true });
-    map.append(element);
-  };
-  label("", "row-label");
-  for (let head = 0; head < data.heads; head++) label(head % step ? "" : head, "column-label");
-  for (let layer = 0; layer < data.layers; layer++) {
-    label(layer, "row-label");
-    const row = document.createElement("div");
-    row.role = "row";
-    row.style.display = "contents";
-    map.append(row);
-    for (let head = 0; head < data.heads; head++) {
-      const element = document.createElement("div");
-      Object.assign(element, { className: "cell", role: "gridcell", tabIndex: -1 });
-      element.addEventListener("click", () => select(layer, head));
-      element.addEventListener("mouseenter", () => showEffectOf(element));
-      row.append(element);
-      effectCells.push({ layer, head, element });
-    }
-  }
+  effectCells.push(...buildGrid(map, [...Array(data.heads).keys()], select, showEffectOf).flat());
   map.addEventListener("mouseleave", () => showEffectOf(map.querySelector("[aria-selected=true]")));
   map.addEventListener("keydown", (event) => moveInEffects(event, data, select));
 }

@@ -11,7 +11,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Heartbeat, log_line
 from onion_lightning.private_api import attention_implementation
 
-__all__ = ["NO_WEIGHTS", "AttentionMaps", "MapChecks", "eager_attention", "read_attention"]
+__all__ = ["NO_WEIGHTS", "AttentionMaps", "MapChecks", "decoder_blocks", "eager_attention", "read_attention"]
 
 NO_WEIGHTS = (
     "--model.base_model: the model does not return attention weights; give a model with Llama's layer structure."
@@ -178,8 +178,16 @@ def compute_logits(model: PreTrainedModel, ids: Sequence[int], rows: slice) -> t
 
 def attention_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     """Return the `self_attn` module of each layer that has one."""
-    layers = getattr(model.get_decoder(), "layers", [])
-    found = [layer.self_attn for layer in layers if hasattr(layer, "self_attn")]
+    return [block.self_attn for block in decoder_blocks(model)]
+
+
+def decoder_blocks(model: PreTrainedModel) -> list[Any]:
+    """Return the layers that have attention.
+
+    Raises:
+        OnionError: there are none.
+    """
+    found = [layer for layer in getattr(model.get_decoder(), "layers", []) if hasattr(layer, "self_attn")]
     if not found:
         raise OnionError(NO_WEIGHTS)
     return found

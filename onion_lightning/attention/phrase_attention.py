@@ -9,9 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from onion_lightning.attention.effects.alternatives import find_swaps
 from onion_lightning.attention.effects.experiment import EffectSettings, Spans, measure_effects
-from onion_lightning.attention.effects.intervention import Swap, decoder_blocks
+from onion_lightning.attention.effects.intervention import Swap
 from onion_lightning.attention.effects.result import SystemEffects
-from onion_lightning.attention.maps import AttentionMaps, read_attention
+from onion_lightning.attention.maps import AttentionMaps, decoder_blocks, read_attention
 from onion_lightning.attention.page import MAX_VALUES, render_iframe
 from onion_lightning.attention.phrases import (
     Phrase,

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from onion_lightning.attention.effects.experiment import EffectSettings
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.errors import OnionError
 from onion_lightning.model.base_model import load_model
@@ -50,8 +51,9 @@ def test_attention_that_is_not_finite_is_rejected(tokenizer, tiny_base):
 def test_a_model_that_returns_no_attention_weights_is_rejected(tokenizer, tiny_base):
     model = load_model(str(tiny_base), "none", torch.device("cpu"), torch.float32)
     model.model.layers = torch.nn.ModuleList(torch.nn.Sequential() for _ in range(0))
-    with pytest.raises(OnionError, match="does not return attention weights"):
-        attend(model, tokenizer, TEXT, QUERY, KEY)
+    for effect in (None, EffectSettings()):
+        with pytest.raises(OnionError, match="does not return attention weights"):
+            attend(model, tokenizer, TEXT, QUERY, KEY, effect=effect)
 
 
 def peak_growth(action):

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel
 
 from onion_lightning.attention.effects.gradient import gradient_times_input
-from onion_lightning.attention.effects.intervention import Cut, Intervention, Restore, Swap, decoder_blocks
+from onion_lightning.attention.effects.intervention import Cut, Intervention, Restore, Swap
 from onion_lightning.attention.effects.passes import Change, Passes
 from onion_lightning.attention.effects.result import MIN_FOR_P, Comparison, SystemEffects, WindowEffect
+from onion_lightning.attention.maps import decoder_blocks
 from onion_lightning.attention.statistics import Span
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Heartbeat, log_line, progress_shown
@@ -162,7 +163,7 @@ class Experiment:
         """Return the effects of cutting the edges in all layers and in each window."""
         every = [range(self.layers), *self.windows]
         cuts = [Intervention(Cut(span, layers)) for layers in every for span in self.spans]
-        changes = list(batched(passes.run(cuts, self.advance), len(self.spans)))
+        changes = batched(passes.run(cuts, self.advance), len(self.spans))
         windows = [
             WindowEffect(window[0], window[-1], self.compare(some))
             for window, some in zip(self.windows, changes[1:], strict=True)

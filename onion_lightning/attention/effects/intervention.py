@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from onion_lightning.attention.maps import NO_WEIGHTS
+from onion_lightning.attention.maps import NO_WEIGHTS, decoder_blocks
 from onion_lightning.attention.statistics import Span
 from onion_lightning.errors import OnionError
 
-__all__ = ["Cut", "Intervention", "Restore", "Streams", "Swap", "decoder_blocks", "intervening", "recording", "stream"]
+__all__ = ["Cut", "Intervention", "Restore", "Streams", "Swap", "intervening", "recording", "stream"]
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -142,7 +142,7 @@ def intervening(
     heads = model.config.get_text_config().num_attention_heads
     with ExitStack() as hooks:
         for layer, block in enumerate(decoder_blocks(model)):
-            attention: Any = block.self_attn
+            attention = block.self_attn
             cuts = [(row, one.cut) for row, one in enumerate(rows) if one.cut and layer in one.cut.layers]
             if cuts:
                 hook = CutHook(cuts, readers, offset, heads)
@@ -205,11 +205,6 @@ def stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """Return the residual stream that a layer was called with, (rows, length, hidden size)."""
     hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
-
-
-def decoder_blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
-    """Return the layers that have attention, in the order of the attention maps."""
-    return [layer for layer in model.get_decoder().layers if hasattr(layer, "self_attn")]
 
 
 def value_projection(attention: Any) -> tuple[torch.nn.Module, slice]:
