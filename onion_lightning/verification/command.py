@@ -7,13 +7,15 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import torch
+
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import writing
 from onion_lightning.training.session import Session
-from onion_lightning.verification.comparison import STAGES, compare
+from onion_lightning.verification.comparison import STAGES, Limits, compare
 from onion_lightning.verification.exported import (
     ADAPTERS,
     CARD,
@@ -42,6 +44,9 @@ __all__ = ["run_verify", "verify_folder"]
 
 COUNT = 8  # held-out headlines
 TOLERANCE = 0.02  # nats; see README.md
+IN_BFLOAT16 = (
+    5  # times the tolerance, for single tokens: rounding has no sign, so it cancels in the loss, but not in them
+)
 
 
 def run_verify(
@@ -67,7 +72,8 @@ def run_verify(
         path: folder that export wrote.
         ckpt_path: checkpoint that was exported (required): a file, last or best.
         n: number of held-out headlines.
-        tolerance: largest mean difference of a token's log-probability, in nats.
+        tolerance: largest difference in nats of the held-out loss, and of a token's log-probability on average; for the
+            latter five times as much in bfloat16.
         url: address of a server with the exported model (vLLM, llama.cpp, Ollama), to compare it as well.
         url_model: name of the model on that server; by default, its only one.
     """
@@ -96,6 +102,7 @@ def verify_folder(
         OnionError: a form cannot be loaded, or differs from the checkpoint.
     """
     template = read_template(folder)
+    limits = limits_in(session.precision, tolerance)
     served = [] if url is None else [Server(url, url_model, template)]  # before anything is loaded
     probes = choose_probes(data, count)
     new_tokens, seed, trained_in = model.decoding.max_new_tokens, data.seed, model.load_in
@@ -103,21 +110,26 @@ def verify_folder(
     trained = [read(form) for form in checkpoints(session, model, ckpt_path)]
     found = [read(form) for form in chain(exported(session, folder, template), served)]
     changed = {ADAPTERS: count_changed(folder, ckpt_path)}
-    beside = partial(compare, reference=trained[-1], probes=probes, tolerance=tolerance, seed=seed)
+    beside = partial(compare, reference=trained[-1], probes=probes, limits=limits, seed=seed)
     result = Verification(
         ckpt_path,
         trained_in,
         session.precision,
-        tolerance,
+        limits,
         probes,
         trained + found,
-        compare(trained[1], trained[0], probes, tolerance, seed) if len(trained) > 1 else None,
+        compare(trained[1], trained[0], probes, limits, seed) if len(trained) > 1 else None,
         [beside(reading, adapters=changed.get(reading.name)) for reading in found],
         seed,
     )
     write_result(result, folder)
     show_verification(result, folder)
     check(result, folder)
+
+
+def limits_in(precision: str, tolerance: float) -> Limits:
+    """Return the limits for forms that are computed in a precision."""
+    return Limits(tolerance, tolerance * (IN_BFLOAT16 if compute_dtype(precision) is torch.bfloat16 else 1))
 
 
 def write_result(result: Verification, folder: Path) -> None:
@@ -173,9 +185,9 @@ def check(result: Verification, folder: Path) -> None:
         return
     assert one.stage is not None
     detail = ""
-    if one.stage == "weights":
+    if one.stage == "weights" and one.loss is not None:
         changed = f"{one.adapters:,} adapter weights are not those of the checkpoint, and " if one.adapters else ""
-        detail = f" ({changed}log p differs by {one.mean:.2g} nats on average)"
+        detail = f" ({changed}log p differs by {one.mean:.2g} nats on average, the loss by {one.loss.value:.2g})"
     raise OnionError(
         f"--path {folder}: the form '{one.form}' differs from {result.checkpoint} in the {one.stage}:"
         f" {STAGES[one.stage]}{detail}; export it again, from the same checkpoint."

@@ -10,7 +10,7 @@ from onion_lightning.evaluation.bootstrap import Interval, bootstrap_interval, p
 from onion_lightning.verification.probes import Probe
 from onion_lightning.verification.reading import Encoded, Reading
 
-__all__ = ["STAGES", "Comparison", "Loss", "compare", "held_out_loss"]
+__all__ = ["STAGES", "Comparison", "Limits", "Loss", "compare", "held_out_loss"]
 
 # In the order in which a model uses them: the first that differs explains the others.
 STAGES = {
@@ -18,6 +18,13 @@ STAGES = {
     "tokenizer": "texts have other token ids",
     "weights": "tokens have other probabilities",
 }
+
+
+class Limits(NamedTuple):
+    """Largest differences in nats of forms that are the same: of the held-out loss, and of log p of a token on average."""
+
+    loss: float
+    token: float
 
 
 class Loss(NamedTuple):
@@ -42,7 +49,7 @@ class Comparison(NamedTuple):
         diverges: for each probe, the character of the greedy article after which the texts differ; None if they are equal.
         ended: share of greedy articles that the model ended.
         adapters: number of adapter weights that differ from those of the checkpoint; None if there are none to compare.
-        stage: the first of `STAGES` that differs; None if all agree within the tolerance.
+        stage: the first of `STAGES` that differs; None if all agree within the limits.
     """
 
     form: str
@@ -63,7 +70,7 @@ def compare(
     reading: Reading,
     reference: Reading,
     probes: Sequence[Probe],
-    tolerance: float,
+    limits: Limits,
     seed: int,
     adapters: int | None = None,
 ) -> Comparison:
@@ -73,7 +80,7 @@ def compare(
         reading: of the form.
         reference: of the other.
         probes: that both have read.
-        tolerance: largest mean absolute difference of a token's log-probability, in nats.
+        limits: what rounding alone explains.
         seed: of the bootstrap.
         adapters: number of adapter weights that differ from those of the checkpoint.
     """
@@ -81,6 +88,7 @@ def compare(
     articles = [count_equal(one.article, other.article) for one, other in pairs(reading, reference)]
     chats = [count_equal(one.chat, probe.prompt) for one, probe in zip(reading.encoded, probes, strict=True)]
     largest, mean = differences(reading, reference)
+    loss = loss_difference(reading, reference, seed)
     return Comparison(
         reading.name,
         reference.name,
@@ -89,11 +97,11 @@ def compare(
         total(chats),
         largest,
         mean,
-        loss_difference(reading, reference, seed),
+        loss,
         [divergence(one.text, other.text) for one, other in zip(reading.written, reference.written, strict=True)],
         sum(article.ended for article in reading.written) / len(probes),
         adapters,
-        first_stage(reading.encoded, probes, articles, mean, tolerance, adapters),
+        first_stage(reading.encoded, probes, articles, bool(adapters) or beyond(limits, mean, loss)),
     )
 
 
@@ -114,9 +122,7 @@ def first_stage(
     encoded: Sequence[Encoded],
     probes: Sequence[Probe],
     articles: Sequence[int | None],
-    mean: float | None,
-    tolerance: float,
-    adapters: int | None,
+    other_weights: bool,
 ) -> str | None:
     """Return the first of `STAGES` that differs; None if none does."""
     for one, probe in zip(encoded, probes, strict=True):
@@ -126,9 +132,14 @@ def first_stage(
             return "template"
     if 0 in articles:
         return "tokenizer"
-    if adapters or (mean is not None and not mean <= tolerance):  # also NaN
-        return "weights"
-    return None
+    return "weights" if other_weights else None
+
+
+def beyond(limits: Limits, mean: float | None, loss: Loss | None) -> bool:
+    """Return whether probabilities differ by more than the limits, or are not numbers."""
+    if mean is None or loss is None:
+        return False
+    return not (mean <= limits.token and abs(loss.value) <= limits.loss)
 
 
 def differences(reading: Reading, reference: Reading) -> tuple[float | None, float | None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onion_lightning.verification.comparison import STAGES, Comparison, Loss, held_out_loss
+from onion_lightning.verification.comparison import STAGES, Comparison, Limits, Loss, held_out_loss
 from onion_lightning.verification.probes import Probe
 from onion_lightning.verification.reading import Reading
 
@@ -25,7 +25,7 @@ class Verification:
         checkpoint: value of `--ckpt_path`.
         load_in: format of the base weights in training.
         precision: of the comparison.
-        tolerance: largest mean difference of a token's log-probability, in nats.
+        limits: largest differences that are accepted.
         probes: the held-out headlines and articles.
         readings: one for each form.
         cost: the unquantized checkpoint beside the quantized one; None if it was trained on weights that are not quantized.
@@ -36,7 +36,7 @@ class Verification:
     checkpoint: str
     load_in: str
     precision: str
-    tolerance: float
+    limits: Limits
     probes: list[Probe]
     readings: list[Reading]
     cost: Comparison | None
@@ -59,7 +59,7 @@ class Verification:
                 "checkpoint": self.checkpoint,
                 "load_in": self.load_in,
                 "precision": self.precision,
-                "tolerance": self.tolerance,
+                "tolerance": self.limits._asdict(),
                 "headlines": [probe.headline for probe in self.probes],
             },
             "agrees": self.differing is None,
@@ -137,7 +137,8 @@ def section(result: Verification) -> str:
         "## Verified",
         "",
         f"{len(result.probes)} held-out articles, in {result.precision}. Differences are in nats per token: of"
-        f" log-probabilities (a mean of at most {result.tolerance:g} is accepted), and of the loss, with its 95% interval.",
+        f" log-probabilities (a mean of at most {result.limits.token:g} is accepted), and of the loss (at most"
+        f" {result.limits.loss:g}), with its 95% interval.",
         "",
         row(COLUMNS),
         row(["---"] * len(COLUMNS)),

@@ -119,6 +119,18 @@ def test_the_first_stage_that_was_changed_is_named_with_status_1(exported, verif
     assert "DIFFERS" in (folder / "README.md").read_text()
 
 
+def test_in_bfloat16_rounding_is_no_difference_but_other_weights_are(exported, verify):
+    folder = exported("--merge", "true")
+    words = ("--model.load_in", "none", "--trainer.precision", "bf16-mixed")
+    assert verify(*words)[0] == 0
+    content = found(folder)
+    assert content["settings"]["tolerance"] == {"loss": 0.02, "token": 0.1}
+    assert content["forms"][0]["mean"] > 1e-3  # more than float32 would differ
+    change_merged_weights(folder)
+    status, line = verify(*words)
+    assert (status, "the form 'merged' differs" in line) == (1, True)
+
+
 def test_adapters_of_another_checkpoint_are_a_difference_in_the_weights(exported, verify, tiny_base, checkpoint):
     exported()
     trained(tiny_base, checkpoint, seed=2, lora_alpha=32)
