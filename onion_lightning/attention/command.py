@@ -23,6 +23,7 @@ from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["run_attend"]
 
+EXACT = "32-true"  # rounding in bfloat16 changes probabilities as much as many a head does
 PAGE, DATA, PLOT = FILES = ("attention.html", "attention.json", "attention.png")
 
 
@@ -57,7 +58,8 @@ def run_attend(
         text_file: UTF-8 file to read the text from, instead of --text.
         headline: write an article for this headline first, instead of --text; the text is the prompt and the article.
         ckpt_path: checkpoint with the adapters: a file, last, best, or a folder of adapters. By default, the base model.
-        effect: also measure whether the query needs the key: edges cut, values zeroed, the key replaced.
+        effect: also measure whether the query needs the key: edges cut, values zeroed, the key replaced. Computes in 32-true
+            unless --trainer.precision is given.
         effect_tokens: tokens after the query whose probability is measured, with --effect true.
         effect_window: layers in a window of cut edges, with --effect true; by default, a sixth of the layers.
         alternatives: phrases to put in the key's place, with --effect true; by default, those of a list with as many tokens.
@@ -67,6 +69,8 @@ def run_attend(
     source = read_input(text, text_file, headline)
     settings = read_settings(effect, effect_tokens, effect_window, alternatives)
     folder = check_folder(output, FILES, overwrite)
+    if effect and not session.asked:
+        session.precision = EXACT
     session.load(model, ckpt_path)
     prompt = ""
     if headline is not None:

@@ -209,6 +209,7 @@ class OnionCLI(LightningCLI):
             device = session_device(self.options.trainer.accelerator, self.typed)
             session = OnionSession(loggers if isinstance(loggers, list) else [], device)
             session.precision = choose_precision(self.options.trainer.precision, session.device)
+            session.asked = self.options.trainer.precision is not None
             if self.subcommand in PLANNING:
                 session.flags = self.planned
             return session

@@ -42,8 +42,8 @@ class TrainerFlags:
 
 
 class Session:
-    """Runs a command on one device, without a Trainer. `precision` may be set before a model is loaded, and `flags` to those
-    of the config.
+    """Runs a command on one device, without a Trainer. `precision` may be set before a model is loaded, with `asked` if it is
+    that of a flag or a config, and `flags` to those of the config.
 
     Args:
         loggers: those of the config.
@@ -54,6 +54,7 @@ class Session:
         self.loggers = list(loggers)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = best_precision(self.device)
+        self.asked = False
         self.flags = TrainerFlags()
 
     def load(self, model: OnionModule, ckpt_path: str | None) -> None:

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from onion_lightning.cli.main import main
+from onion_lightning.model.module import OnionModule
 from tests.attention.conftest import KEY, QUERY, TEXT
 from tests.conftest import ranks
 
 PHRASES = ("--query", QUERY, "--key", KEY)
-EFFECT_KEYS = "log_probability knockout windows largest_window heads top_heads value_zeroing replacement phrases"
+EFFECT_KEYS = (
+    "log_probability rounding knockout windows largest_window heads top_heads value_zeroing replacement phrases"
+)
 EFFECT_KEYS += " restored_phrase restoring gradient_x_input rank_correlation"
 
 
@@ -160,6 +164,32 @@ def test_effects_are_written_printed_and_shown_for_both_models(flags, shell, run
     assert "Tuned model: nats by which an intervention makes “Eggville” less likely" in printed
     assert printed.count("Cutting the edges from") == 2
     assert "Does it matter?" in (tmp_path / "a/attention.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "precision"),
+    [
+        ((), "bf16-mixed"),
+        (("--effect", "true"), "32-true"),
+        (("--effect", "true", "--trainer.precision", "bf16-mixed"), "bf16-mixed"),
+    ],
+)
+def test_effects_are_computed_in_float32_unless_another_precision_is_asked_for(
+    flags, tmp_path, monkeypatch, capsys, words, precision
+):
+    monkeypatch.setattr("onion_lightning.model.base_model.cpu_has_bfloat16", lambda: True)
+    used = []
+    load = OnionModule.load_base
+    monkeypatch.setattr(
+        OnionModule,
+        "load_base",
+        lambda self, device, precision: used.append(precision) or load(self, device, precision),
+    )
+    line = flags("attend", "--text", TEXT, *PHRASES, *words, "--output", str(tmp_path / "a"))
+    at = line.index("--trainer.precision")
+    assert main(line[:at] + line[at + 2 :]) == 0
+    assert used == [precision]
+    assert ("rounding alone changes" in capsys.readouterr().err) == (len(words) > 2)
 
 
 def test_a_text_that_ends_with_the_query_has_no_effect_on_what_follows(attended):

@@ -4,7 +4,7 @@
     python tests/benchmarks/attention_memory.py --tokens 1500 --effect
 
 With `--effect`, it makes one pass of each kind of intervention instead, with as many rows as `attend --effect true` computes
-at a time, and the gradient: all other passes have the same size.
+at a time, and the gradient: all other passes have the same size. As there, the default precision is then 32-true.
 
 The 32 layers share the random weights of one, so that the model fits a small machine; the computation and the results have
 their real size. The vocabulary is that of the demo tokenizer.
@@ -35,13 +35,13 @@ from onion_lightning.pretrained.locate import load_tokenizer
 LAYERS = 32
 
 
-def llama_7b(vocabulary: int) -> LlamaForCausalLM:
+def llama_7b(vocabulary: int, precision: str) -> LlamaForCausalLM:
     """Return a model of 32 layers that share their weights, loaded in 8 bit."""
     config = llama_2_7b(vocab_size=vocabulary, num_hidden_layers=1, dtype="float16")
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).half().save_pretrained(folder)
         device = torch.device("cpu")
-        model = load_model(folder, "int8", device, compute_dtype(best_precision(device)))
+        model = load_model(folder, "int8", device, compute_dtype(precision))
     layer = model.model.layers[0]
     parts = [*layer.parameters(), layer.self_attn.config]
     shared = {id(part): part for part in parts}
@@ -59,7 +59,7 @@ def intervene(model: LlamaForCausalLM, ids: list[int], before: float) -> None:
     def show(what: str) -> None:
         growth, seconds = status("VmHWM") / 1e9 - before, time.perf_counter() - began
         print(
-            f"{what}, {len(ids)} tokens: {growth:.2f} GB beyond the weights, {seconds:.0f} s since the start",
+            f"{what}, {len(ids)} tokens, {model.dtype}: {growth:.2f} GB beyond the weights, {seconds:.0f} s since the start",
             flush=True,
         )
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
@@ -69,7 +69,7 @@ def intervene(model: LlamaForCausalLM, ids: list[int], before: float) -> None:
     passes.run([Intervention(Cut(key, range(LAYERS), head)) for head in range(passes.size)], lambda count: None)
     show(f"edges cut, {passes.size} rows in a pass")
     del passes
-    passes = Passes(model, ids, query, 1, range(1, 70))
+    passes = Passes(model, ids, query, 1, range(1, 200))
     passes.run([Intervention(zeroed=key, restore=Restore(key, 1))] * passes.size, lambda count: None)
     show(f"values zeroed and streams restored, {passes.size} in a pass")
     del passes
@@ -81,10 +81,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=1500, help="length of the text")
     parser.add_argument("--effect", action="store_true", help="measure interventions instead of the attention maps")
+    parser.add_argument("--precision", choices=["bf16-mixed", "32-true"], help="by default, that of attend")
     args = parser.parse_args()
+    precision = args.precision or ("32-true" if args.effect else best_precision(torch.device("cpu")))
     count = args.tokens
     tokenizer = load_tokenizer("demo")
-    base = llama_7b(len(tokenizer))
+    base = llama_7b(len(tokenizer), precision)
     model = insert_adapters(base, AdapterSettings(8, 16, 0.05, ["q_proj", "v_proj"]), "7B shape")
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from onion_lightning.attention.effects.gradient import gradient_times_input
 from onion_lightning.attention.effects.intervention import Cut, Intervention, Restore, Swap
 from onion_lightning.attention.effects.passes import Change, Passes
-from onion_lightning.attention.effects.result import MIN_FOR_P, Comparison, SystemEffects, WindowEffect
+from onion_lightning.attention.effects.result import Comparison, SystemEffects, WindowEffect
 from onion_lightning.attention.maps import decoder_blocks
 from onion_lightning.attention.statistics import Span
 from onion_lightning.errors import OnionError
@@ -99,7 +99,6 @@ class Experiment:
         self.ids = ids
         self.query = spans.query
         self.spans = [spans.key, *spans.controls]
-        self.few_spans = self.spans[: 1 + MIN_FOR_P]
         self.swaps = swaps
         self.layers = len(decoder_blocks(model))
         self.windows = [range(first, first + width) for first in range(self.layers - width + 1)]
@@ -113,9 +112,9 @@ class Experiment:
     def count(self) -> int:
         """Number of interventions."""
         heads = self.layers * self.model.config.get_text_config().num_attention_heads
-        spans, few = len(self.spans), len(self.few_spans) if self.swaps else 0
+        spans = len(self.spans)
         cuts = (1 + len(self.windows)) * spans + heads + min(TOP_HEADS, heads) * (spans - 1)
-        return cuts + spans + (len(self.swaps) + self.layers) * few
+        return cuts + spans + (len(self.swaps) + self.layers if self.swaps else 0) * spans
 
     def measure(self, share: np.ndarray) -> SystemEffects:
         """Make all interventions.
@@ -125,13 +124,15 @@ class Experiment:
         """
         passes = Passes(self.model, self.ids, self.query, self.query.first - 1)
         own, following = passes.log_probabilities
+        untouched = [own]
         knockout, windows = self.cut_layers(passes)
         heads = self.cut_heads(passes, share.shape)
         top_heads = self.compare_top_heads(passes, heads, share.shape[1])
         del passes  # and with it the keys and values of all earlier tokens
         earliest = min([span.first for span in self.spans] + [swap.first for swap in self.swaps.values()])
-        recorded = sorted({token for span in self.few_spans for token in range(*span)})
+        recorded = sorted({token for span in self.spans for token in range(*span)})
         passes = Passes(self.model, self.ids, self.query, earliest, recorded)
+        untouched.append(passes.log_probabilities[0])
         values = passes.run([Intervention(zeroed=span) for span in self.spans], self.advance)
         per_phrase = self.replace(passes)
         replaced = [mean_change(changes) for changes in zip(*per_phrase.values(), strict=True)]
@@ -139,10 +140,13 @@ class Experiment:
         restored = typical(effects)
         restoring = [] if restored is None else self.restore(passes, self.swaps[restored], per_phrase[restored][0])
         del passes
+        gradient = gradient_times_input(self.model, self.ids, self.query)
+        untouched.append(gradient.log_probability)
         of_heads = np.array([head.query for head in heads]).reshape(share.shape)
         return SystemEffects(
             log_probability=own,
             following_log_probability=following,
+            rounding=max(untouched) - min(untouched),
             knockout=knockout,
             windows=windows,
             heads=of_heads,
@@ -152,7 +156,7 @@ class Experiment:
             phrases=effects,
             restored=restored,
             restoring=restoring,
-            gradient_times_input=gradient_times_input(self.model, self.ids, self.query),
+            gradient_times_input=gradient.times_input,
             rank_correlation=rank_correlation(share, of_heads),
         )
 
@@ -201,23 +205,21 @@ class Experiment:
         rows = [
             Intervention(swap=one)
             for swap in self.swaps.values()
-            for one in (swap, *(Swap(span.first, swap.ids[span.first - span.stop :]) for span in self.few_spans[1:]))
+            for one in (swap, *(Swap(span.first, swap.ids[span.first - span.stop :]) for span in self.spans[1:]))
         ]
-        changes = batched(passes.run(rows, self.advance), len(self.few_spans))
+        changes = batched(passes.run(rows, self.advance), len(self.spans))
         return dict(zip(self.swaps, changes, strict=True))
 
     def restore(self, passes: Passes, swap: Swap, replaced: Change) -> list[WindowEffect]:
         """Return how much of a replacement's effect is undone when the stream of the key, or of a control, is restored."""
         rows = [
-            Intervention(swap=swap, restore=Restore(span, layer))
-            for layer in range(self.layers)
-            for span in self.few_spans
+            Intervention(swap=swap, restore=Restore(span, layer)) for layer in range(self.layers) for span in self.spans
         ]
         undone = [
             Change(*(whole - left for whole, left in zip(replaced, remaining, strict=True)))
             for remaining in passes.run(rows, self.advance)
         ]
-        changes = batched(undone, len(self.few_spans))
+        changes = batched(undone, len(self.spans))
         return [WindowEffect(layer, layer, self.compare(some)) for layer, some in enumerate(changes)]
 
 

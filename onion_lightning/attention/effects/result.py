@@ -110,6 +110,7 @@ class SystemEffects:
     Attributes:
         log_probability: of the untouched query, in nats.
         following_log_probability: of the untouched tokens that follow it.
+        rounding: by how much the query's differs if it is computed in several ways, in nats; smaller effects are noise.
         knockout: attention from the query to the key cut in all layers.
         windows: the same in each window of layers.
         heads: the same in each head alone, key only; nats of the query, (layers, heads).
@@ -126,6 +127,7 @@ class SystemEffects:
 
     log_probability: float
     following_log_probability: float
+    rounding: float
     knockout: Comparison
     windows: list[WindowEffect]
     heads: np.ndarray
@@ -167,6 +169,7 @@ class SystemEffects:
         """Return the figures under the keys of `attention.json`."""
         return {
             "log_probability": {"query": self.log_probability, "following": self.following_log_probability},
+            "rounding": self.rounding,
             "knockout": self.knockout.to_json(),
             "windows": [window.to_json() for window in self.windows],
             "largest_window": self.largest.to_json(),

@@ -8,6 +8,9 @@ from onion_lightning.attention.effects.result import MIN_FOR_P, Effect, SystemEf
 __all__ = ["describe", "finding", "format_controls", "format_nats", "notes"]
 
 
+VISIBLE = 0.005  # nats; less is shown as 0.00
+
+
 def finding(effects: SystemEffects, query: str, key: str) -> str:
     """Return one sentence about the layers in which cutting the query's attention to the key matters most."""
     window, effect = effects.strongest_window, effects.largest
@@ -43,6 +46,11 @@ def notes(effects: SystemEffects, controls: int) -> Iterator[str]:
     """
     if controls < MIN_FOR_P:
         yield f"p-values need {MIN_FOR_P} control spans, and this text has {controls}: give a longer text"
+    if effects.rounding >= VISIBLE:
+        yield (
+            f"rounding alone changes the log-probability by {format_nats(effects.rounding)} nats: smaller effects are noise;"
+            " --trainer.precision 32-true is exact"
+        )
     if effects.replacement is None:
         yield "replacement: no phrase of the list has as many tokens as the key; give --alternatives"
     else:

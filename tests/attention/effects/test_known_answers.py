@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from onion_lightning.attention.effects.experiment import EffectSettings, Spans, measure_effects
 from onion_lightning.attention.effects.intervention import Swap
 from onion_lightning.attention.effects.result import SystemEffects
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.attention.statistics import Span
+from onion_lightning.model.base_model import load_model
 from tests.attention.effects.conftest import COPYING, HEADS, Copier
 
 ROUNDING = 1e-5  # nats
@@ -75,6 +77,21 @@ def test_a_key_that_nothing_depends_on_cannot_be_told_from_its_controls(copier):
     assert abs(found.knockout.query.value) < ROUNDING
     assert found.knockout.query.p > 0.05
     assert key not in spans.controls
+
+
+def test_every_intervention_is_repeated_on_all_controls(copier, effects):
+    count = len(copier.spans.controls)
+    whole = (effects.knockout, effects.values, effects.replacement, *(head for _, _, head in effects.top_heads))
+    for comparison in (*whole, *(one.effect for one in [*effects.windows, *effects.restoring])):
+        assert len(comparison.query.controls) == len(comparison.divergence.controls) == count > 19
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [(torch.float32, 0, 1e-4), (torch.bfloat16, 1e-3, 0.5)])
+def test_what_rounding_alone_changes_is_reported(tiny_base, tokenizer, dtype, low, high):
+    model = load_model(str(tiny_base), "none", torch.device("cpu"), dtype)
+    text = "Eggville said on Tuesday that the council of the town had met in Eggville and then moved on"
+    effects = attend(model, tokenizer, text, "Eggville#2", "council", effect=EffectSettings()).effects["base"]
+    assert low <= effects.rounding < high
 
 
 def test_in_a_random_model_most_keys_cannot_be_told_from_their_controls(base, tokenizer):

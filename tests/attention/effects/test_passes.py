@@ -1,9 +1,12 @@
 """Forward passes with interventions: those that change nothing, and the others compared with passes of transformers."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from onion_lightning.attention.effects import passes as passes_module
 from onion_lightning.attention.effects.gradient import gradient_times_input
@@ -133,16 +136,25 @@ def test_the_model_is_left_as_it_was(tuned, ids):
     assert not any("forward" in vars(layer) for layer in model.model.layers)
 
 
-def test_gradient_times_input_equals_that_of_plain_autograd(base, ids):
-    embeddings = base.get_input_embeddings()(torch.tensor([ids[: QUERY.stop - 1]])).detach().requires_grad_()
-    logits = base(inputs_embeds=embeddings).logits[0, QUERY.first - 1 :]
+@pytest.mark.parametrize("layers", [1, 2, 5, 9])
+def test_gradient_times_input_equals_that_of_plain_autograd(base, ids, layers):
+    config = copy.deepcopy(base.config)
+    config.num_hidden_layers = layers
+    torch.manual_seed(2)
+    model = LlamaForCausalLM(config).eval()
+    embeddings = model.get_input_embeddings()(torch.tensor([ids[: QUERY.stop - 1]])).detach().requires_grad_()
+    logits = model(inputs_embeds=embeddings).logits[0, QUERY.first - 1 :]
     targets = torch.tensor(ids[QUERY.first : QUERY.stop])
-    (-torch.nn.functional.cross_entropy(logits, targets, reduction="sum")).backward()
+    log_probability = -torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    log_probability.backward()
     expected = (embeddings.grad * embeddings).sum(-1)[0].detach().numpy()
-    assert gradient_times_input(base, ids, QUERY) == pytest.approx(expected, abs=1e-5)
+    found = gradient_times_input(model, ids, QUERY)
+    assert found.times_input == pytest.approx(expected, abs=1e-5)
+    assert np.abs(expected).max() > 1e-3
+    assert found.log_probability == pytest.approx(float(log_probability.detach()), abs=1e-5)
 
 
 def test_8_bit_weights_give_gradients_of_the_embeddings(tuned, ids):
-    found = gradient_times_input(tuned.language_model, ids, QUERY)
+    found = gradient_times_input(tuned.language_model, ids, QUERY).times_input
     assert found.shape == (QUERY.stop - 1,)
     assert (abs(found[1:]) > 0).all()

@@ -34,6 +34,7 @@ def system(*windows: tuple[float, list[float]]) -> SystemEffects:
     return SystemEffects(
         log_probability=-1.0,
         following_log_probability=-2.0,
+        rounding=0.0,
         knockout=compared[0],
         windows=[WindowEffect(first, first + 1, one) for first, one in enumerate(compared)],
         heads=np.array([[0.1, -0.25]]),
@@ -73,6 +74,9 @@ def test_what_is_missing_is_said():
     assert any(line.startswith("replacement: no phrase of the list") for line in lines)
     assert any("its effect: 0.50" in line for line in lines)
     assert len(list(notes(dataclasses.replace(effects, rank_correlation=float("nan")), 19))) == 1
+    assert not any("rounding" in line for line in lines)
+    rounded = notes(dataclasses.replace(effects, rounding=0.12), 19)
+    assert any(line.startswith("rounding alone changes the log-probability by 0.12 nats") for line in rounded)
     replaced = dataclasses.replace(effects, replacement=effects.knockout, restored="a bakery")
     assert any("with “a bakery” in its place" in line for line in notes(replaced, 19))
 
