@@ -16,7 +16,8 @@ from onion_lightning.model.prefix import read_on
 __all__ = ["Change", "Passes"]
 
 LARGEST_PREFIX = 1e9  # bytes of keys and values; larger ones are kept in bfloat16
-MOST_TOKENS = 1024  # computed in one pass, unless one row has more
+MOST_TOKENS = 512  # computed in one pass, unless one row has more; a batch that is not full is computed whole
+MOST_LOGITS = 256  # positions whose logits are computed at once, unless one row has more
 MOST_BYTES = 2**28  # of one layer's attention in one pass, unless one row needs more
 
 
@@ -126,15 +127,17 @@ class Passes:
         return self.log_softmax(hidden)
 
     def log_softmax(self, hidden: torch.Tensor) -> Scores:
-        """Return the log-probabilities that hidden states (rows, length, hidden size) give, one row at a time."""
+        """Return the log-probabilities that hidden states (rows, length, hidden size) give, some rows at a time."""
         begin, targets = self.query.first - 1, self.ids[0, self.query.first :]
+        predictors = hidden[:, begin - self.offset :]  # (rows, measured tokens + 1, hidden size)
         measured, after = [], []
-        for row in hidden[:, begin - self.offset :]:
-            logits = self.model.get_output_embeddings()(row).float()  # (measured tokens + 1, vocabulary)
+        for rows in predictors.split(max(1, MOST_LOGITS // predictors.shape[1])):
+            logits = self.model.get_output_embeddings()(rows).float()  # (rows, measured tokens + 1, vocabulary)
             log_probabilities = logits.log_softmax(-1)
-            measured.append(log_probabilities[:-1].gather(1, targets[:, None])[:, 0].cpu())
-            after.append(log_probabilities[self.query.stop - 1 - begin].cpu())
-        return Scores(torch.stack(measured), torch.stack(after))
+            chosen = targets.expand(len(rows), -1)[..., None]
+            measured.append(log_probabilities[:, :-1].gather(2, chosen)[..., 0].cpu())
+            after.append(log_probabilities[:, self.query.stop - 1 - begin].cpu())
+        return Scores(torch.cat(measured), torch.cat(after))
 
     def compare(self, scores: Scores) -> Iterator[Change]:
         lost = (self.untouched.measured - scores.measured).double()  # (rows, measured tokens)
