@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from onion_lightning.attention.effects.intervention import Intervention, intervening, recording
@@ -43,21 +43,26 @@ class Scores(NamedTuple):
 
 
 class FixedLayer(DynamicLayer):
-    """A layer of a cache with the keys and values of one text, which the rows of every pass continue without storing theirs.
+    """A layer of a cache that keeps the keys and values of one text, the first that it gets.
+
+    The rows of every pass continue the text, without theirs being kept.
 
     Args:
-        layer: that the text was read into.
-        dtype: in which they are kept.
+        half: keep them in bfloat16.
     """
 
-    def __init__(self, layer: DynamicLayer, dtype: torch.dtype) -> None:
+    def __init__(self, half: bool) -> None:
         super().__init__()
-        self.keys, self.values = layer.keys.to(dtype), layer.values.to(dtype)
-        self.is_initialized = True
+        self.half = half
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.get_seq_length() == 0:
+            kept = (states.bfloat16() if self.half else states for states in (key_states, value_states))
+            self.keys, self.values = kept
+            self.is_initialized = True
+            return key_states, value_states
         pairs = ((self.keys, key_states), (self.values, value_states))
         keys, values = (torch.cat([old.to(new.dtype).expand(len(new), -1, -1, -1), new], -2) for old, new in pairs)
         return keys, values
@@ -156,19 +161,28 @@ def can_share(model: PreTrainedModel, tokens: int) -> bool:
 
 
 def read_prefix(model: PreTrainedModel, ids: torch.Tensor) -> DynamicCache:
-    """Return the keys and values of a text (1, tokens), to be continued by any number of rows."""
+    """Return the keys and values of a text (1, tokens), to be continued by any number of rows.
+
+    Large ones are rounded while they are kept, which is the same for an intervention and what it is compared with.
+    """
     cache = DynamicCache(config=model.config)
+    config = model.config.get_text_config()
+    features = 2 * config.num_key_value_heads * head_size(config)  # keys and values of a token
+    size = config.num_hidden_layers * features * ids.shape[1] * model.dtype.itemsize
+    cache.layers = [FixedLayer(size > LARGEST_PREFIX) for _ in range(config.num_hidden_layers)]
     read_on(model.get_decoder(), ids, cache)
-    size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    for place, layer in enumerate(cache.layers):
-        cache.layers[place] = FixedLayer(layer, torch.bfloat16 if size > LARGEST_PREFIX else layer.keys.dtype)
     return cache
+
+
+def head_size(config: PreTrainedConfig) -> int:
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return size
 
 
 def batch_size(model: PreTrainedModel, length: int, tokens: int) -> int:
     """Return how many rows of `length` tokens, at the end of a text of `tokens`, are computed in one pass."""
     config = model.config.get_text_config()
     heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    attention = 4 * heads * tokens * (3 * length + 2 * size)  # mask, scores, softmax; keys and values of all heads
+    # Mask, scores and softmax; keys and values of all heads.
+    attention = 4 * heads * tokens * (3 * length + 2 * head_size(config))
     return max(1, min(MOST_TOKENS // length, MOST_BYTES // attention))
