@@ -3,7 +3,6 @@
 The real module is built on fake tensors, and its training step runs on them: there is no formula to keep up to date.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,23 +168,21 @@ def predict_memory(
     return make_plan(module, state, step, traced, ranks)
 
 
-def make_plan(
-    module: OnionModule, state: Sequence[torch.Tensor], step: int, traced: StepMemory, ranks: int
-) -> MemoryPlan:
-    """Add up the tensors of a module with gradients, and what was traced."""
+def make_plan(module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int) -> MemoryPlan:
+    """Add up the tensors of a module, and what was traced."""
     linear = [one for layer in frozen_linear_layers(module.language_model) for one in tensors_of(layer)]
     frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
     trained = [one for one in module.parameters() if one.requires_grad]
     known = {id(one) for one in linear}
     parameters, trainable = count_parameters(module)
-    gradients = storage_bytes(one.grad for one in trained if one.grad is not None)
+    gradients = sum(one.nbytes for one in trained)
     return MemoryPlan(
         linear=storage_bytes(linear),
         embeddings=storage_bytes(one for one in frozen if id(one) not in known),
         adapters=storage_bytes(trained),
         gradients=gradients,
         buckets=gradients if ranks > 1 else 0,
-        optimizer=storage_bytes(state),
+        optimizer=state,
         activations=traced.activations,
         logits=traced.loss,
         workspace=traced.layers,

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.fake_model import load_fake_base
-from onion_lightning.planning.training_step import DeviceType, StepMemory, trace_optimizer, trace_step
+from onion_lightning.planning.training_step import DeviceType, StepMemory, add_gradients, trace_optimizer, trace_step
 from onion_lightning.private_api import FakeTensorMode
 
 __all__ = ["Tracer"]
@@ -42,16 +42,16 @@ class Tracer:
         load_fake_base(module, config, self.dtype, self.fake)
         return module
 
-    def optimizer(self, module: OnionModule) -> tuple[list[torch.Tensor], int]:
-        """Leave gradients on the adapters, and return the state of the optimizer and what a step adds to it in bytes."""
+    def optimizer(self, module: OnionModule) -> tuple[int, int]:
+        """Return the size of the optimizer's state and what a step adds to it, in bytes."""
         with self.fake:
             return trace_optimizer(module, self.device_type)
 
     def first_layers(self, layers: int, rows: int, length: int) -> StepMemory:
         """Trace the step of the first layers."""
         module = self.load(layers)
-        self.optimizer(module)
         with self.fake:
+            add_gradients(module.parameters())
             return trace_step(module, rows, length, self.dtype, self.device_type)
 
     def all_layers(self, rows: int, length: int) -> StepMemory:

@@ -1,6 +1,6 @@
 """Traces a training step on fake tensors, with the code that trains, and records its memory phase by phase."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from onion_lightning.model.optimization.optimizer import adamw_with_cosine
 from onion_lightning.planning.flops import FlopCount
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 
-__all__ = ["DeviceType", "StepMemory", "full_batch", "trace_optimizer", "trace_step"]
+__all__ = ["DeviceType", "StepMemory", "add_gradients", "full_batch", "trace_optimizer", "trace_step"]
 
 DeviceType = Literal["cuda", "cpu"]
 
@@ -109,24 +109,35 @@ def trace_step(module: OnionModule, rows: int, length: int, dtype: torch.dtype, 
     return found
 
 
-def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[list[torch.Tensor], int]:
-    """Run an optimizer step, and leave gradients on the adapters.
-
-    Returns:
-        The optimizer's state, and the largest addition to it during a step in bytes.
-    """
-    for parameter in module.parameters():
+def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Give the trainable ones gradients, as earlier micro-batches do."""
+    for parameter in parameters:
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
+
+
+def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[int, int]:
+    """Return the size of the optimizer's state, and the largest addition to it during a step, in bytes."""
     if module.optimizer != "adamw":
-        return list(bitsandbytes_state(module)), 0  # its step works in place, and reads values, which fake tensors lack
-    optimizer = adamw_with_cosine(module.named_parameters(), module.optimization, 1)["optimizer"]
+        return storage_bytes(
+            bitsandbytes_state(module)
+        ), 0  # its step works in place, and reads values, which fakes lack
+    alike: dict[Any, list[tuple[str, torch.nn.Parameter]]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            # On a CPU, the step takes one tensor at a time, so one of each shape shows what all of them need.
+            shape = (parameter.shape, parameter.dtype) if device_type == "cpu" else name
+            alike.setdefault(shape, []).append((name, parameter))
+    chosen = [some[0] for some in alike.values()]
+    add_gradients(parameter for _, parameter in chosen)
+    optimizer = adamw_with_cosine(chosen, module.optimization, 1)["optimizer"]
     for group in optimizer.param_groups:
         group["foreach"] = device_type == "cuda"  # the default there
     with LiveMemory() as memory:
         optimizer.step()  # creates the whole state first
-    state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
-    return state, memory.peak - storage_bytes(state)
+    sizes = [storage_bytes(filter(torch.is_tensor, optimizer.state[one].values())) for _, one in chosen]
+    state = sum(size * len(some) for size, some in zip(sizes, alike.values(), strict=True))
+    return state, memory.peak - sum(sizes)
 
 
 def bitsandbytes_state(module: OnionModule) -> Iterator[torch.Tensor]:
