@@ -5,6 +5,7 @@ import re
 
 import markupsafe
 import pytest
+import wandb
 
 from onion_lightning.evaluation.report import FILES
 from onion_lightning.evaluation.tasks import SYSTEMS
@@ -103,5 +104,6 @@ def test_articles_and_metrics_are_logged_to_wandb(evaluated, tmp_path, monkeypat
     table = json.loads(file.read_text())
     assert table["columns"] == ["headline", *SYSTEMS, "real"]
     assert [row[0] for row in table["data"]] == [one["headline"] for one in samples]
+    wandb.finish()  # otherwise its file may not be written yet
     (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"evaluation/tuned/loss" in run.read_bytes()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
@@ -135,6 +136,7 @@ def test_the_folder_is_logged_to_wandb_as_an_artifact_without_merged_weights(exp
     logger = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"offline": True}}
     logger["init_args"]["save_dir"] = str(tmp_path)
     exported("--trainer.logger", json.dumps(logger), "--merge", "true")
+    wandb.finish()  # otherwise its files may not be written yet
     logs = b"".join(file.read_bytes() for file in (tmp_path / "wandb").rglob("run-*.wandb"))
     assert b"adapter_model.safetensors" in logs
     assert b"model.safetensors.index.json" not in logs

@@ -1,5 +1,6 @@
 """Forward passes with interventions, many in one batch: how likely they leave a phrase and what follows it."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -48,19 +49,21 @@ class FixedLayer(DynamicLayer):
     The rows of every pass continue the text, without theirs being kept.
 
     Args:
-        half: keep them in bfloat16.
+        room: for keys and values, (2, 1, key-value heads, tokens, head size), in the dtype to keep them in.
     """
 
-    def __init__(self, half: bool) -> None:
+    def __init__(self, room: torch.Tensor) -> None:
         super().__init__()
-        self.half = half
+        self.room = room
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.get_seq_length() == 0:
-            kept = (states.bfloat16() if self.half else states for states in (key_states, value_states))
-            self.keys, self.values = kept
+            self.keys, self.values = (
+                place.copy_(states) if place.shape == states.shape else states.to(place.dtype)
+                for place, states in zip(self.room, (key_states, value_states), strict=True)
+            )
             self.is_initialized = True
             return key_states, value_states
         pairs = ((self.keys, key_states), (self.values, value_states))
@@ -167,9 +170,11 @@ def read_prefix(model: PreTrainedModel, ids: torch.Tensor) -> DynamicCache:
     """
     cache = DynamicCache(config=model.config)
     config = model.config.get_text_config()
-    features = 2 * config.num_key_value_heads * head_size(config)  # keys and values of a token
-    size = config.num_hidden_layers * features * ids.shape[1] * model.dtype.itemsize
-    cache.layers = [FixedLayer(size > LARGEST_PREFIX) for _ in range(config.num_hidden_layers)]
+    shape = (config.num_hidden_layers, 2, 1, config.num_key_value_heads, ids.shape[1], head_size(config))
+    large = math.prod(shape) * model.dtype.itemsize > LARGEST_PREFIX
+    # All at once: allocated between large temporaries, they fragment the heap.
+    room = torch.empty(shape, dtype=torch.bfloat16 if large else model.dtype, device=model.device)
+    cache.layers = [FixedLayer(one) for one in room]
     read_on(model.get_decoder(), ids, cache)
     return cache
 
