@@ -7,21 +7,42 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["MINUTE", "Counter", "Heartbeat", "format_seconds", "log_line", "progress_shown", "show_progress"]
+__all__ = [
+    "MINUTE",
+    "Counter",
+    "Heartbeat",
+    "bars_allowed",
+    "format_seconds",
+    "log_line",
+    "progress_shown",
+    "show_progress",
+]
 
 MINUTE = 60.0  # seconds
 
 log = logging.getLogger("onion_lightning.progress")
+bars = log.getChild("bars")  # off if its parent is
 
 
-def show_progress(yes: bool) -> None:
-    """Turn all lines on or off. If they are on, rank 0 logs them."""
+def show_progress(yes: bool, as_bars: bool = True) -> None:
+    """Turn all lines on or off. If they are on, rank 0 logs them.
+
+    Args:
+        yes: show progress.
+        as_bars: allow a bar instead of lines, on a terminal.
+    """
     log.setLevel(logging.NOTSET if yes else logging.ERROR)
+    bars.setLevel(logging.NOTSET if as_bars else logging.ERROR)
 
 
 def progress_shown() -> bool:
     """Return whether the lines are on."""
     return log.isEnabledFor(logging.INFO)
+
+
+def bars_allowed() -> bool:
+    """Return whether a terminal may show a bar instead of lines."""
+    return bars.isEnabledFor(logging.INFO)
 
 
 def log_line(text: str) -> None:

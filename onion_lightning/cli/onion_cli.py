@@ -159,7 +159,7 @@ class OnionCLI(LightningCLI):
         fits = self.subcommand == "fit"
         check_overfit(self.options.trainer.overfit_batches)
         self.mode = choose_progress(self.options.progress, self.options.trainer.enable_progress_bar)
-        show_progress(self.mode != "none")
+        show_progress(self.mode != "none", as_bars=self.mode != "lines")
         self.save_config_callback = SaveConfig if fits else None
         self.save_config_kwargs = {"folder": self.folder} if fits else {}
         if self.subcommand in UNLOGGED:

@@ -1,23 +1,20 @@
 """Measures whether a query needs a key: all interventions on the key and on the control spans, in one model."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel
 
 from onion_lightning.attention.effects.gradient import gradient_times_input
 from onion_lightning.attention.effects.intervention import Cut, Intervention, Restore, Swap
 from onion_lightning.attention.effects.passes import Change, Passes
+from onion_lightning.attention.effects.progress import Progress, reporting
 from onion_lightning.attention.effects.result import Comparison, SystemEffects, WindowEffect
 from onion_lightning.attention.maps import decoder_blocks
 from onion_lightning.attention.statistics import Span
 from onion_lightning.errors import OnionError
-from onion_lightning.heartbeat import Heartbeat, log_line, progress_shown
 
 __all__ = ["EffectSettings", "Spans", "measure_effects"]
 
@@ -83,7 +80,6 @@ class Experiment:
         spans: the query, the key and its controls.
         swaps: phrases that fit in the key's place, and their tokens.
         width: layers in a window.
-        advance: called with the number of interventions that were made.
     """
 
     def __init__(
@@ -93,7 +89,6 @@ class Experiment:
         spans: Spans,
         swaps: dict[str, Swap],
         width: int,
-        advance: Callable[[int], None],
     ) -> None:
         self.model = model
         self.ids = ids
@@ -102,7 +97,7 @@ class Experiment:
         self.swaps = swaps
         self.layers = len(decoder_blocks(model))
         self.windows = [range(first, first + width) for first in range(self.layers - width + 1)]
-        self.advance = advance
+        self.advance: Callable[[int], None] = Progress()
 
     @property
     def follows(self) -> bool:
@@ -116,12 +111,14 @@ class Experiment:
         cuts = (1 + len(self.windows)) * spans + heads + min(TOP_HEADS, heads) * (spans - 1)
         return cuts + spans + (len(self.swaps) + self.layers if self.swaps else 0) * spans
 
-    def measure(self, share: np.ndarray) -> SystemEffects:
+    def measure(self, share: np.ndarray, advance: Callable[[int], None]) -> SystemEffects:
         """Make all interventions.
 
         Args:
             share: attention to the key of each head, (layers, heads).
+            advance: called after each pass with the number of interventions that it made.
         """
+        self.advance = advance
         passes = Passes(self.model, self.ids, self.query, self.query.first - 1)
         own, following = passes.log_probabilities
         untouched = [own]
@@ -247,30 +244,11 @@ def measure_effects(
         OnionError: the model does not allow an intervention, or a setting does not fit it.
     """
     width = settings.width(len(decoder_blocks(model)))
-    done = [0]
-    with progress(name) as advance:
-
-        def count(number: int) -> None:
-            done[0] += number
-            advance(done[0], experiment.count)
-
-        experiment = Experiment(model, ids, spans, swaps, width, count)
-        log_line(f"{name}: {experiment.count:,} interventions on {len(ids)} tokens")
-        with Heartbeat(lambda: f"{name}: {done[0]:,} of {experiment.count:,} interventions"):
-            effects = experiment.measure(share)
-    assert done[0] == experiment.count
+    experiment = Experiment(model, ids, spans, swaps, width)
+    with reporting(name, experiment.count, len(ids)) as progress:
+        effects = experiment.measure(share, progress)
+    assert progress.done == experiment.count
     return effects
-
-
-@contextmanager
-def progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the block runs, if standard error is a terminal; yields a function of how many of all are done."""
-    console = Console(stderr=True)
-    columns = (TextColumn(f"  {name}: interventions"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,}"))
-    disable = not (console.is_terminal and progress_shown())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=disable, transient=True) as bar:
-        task = bar.add_task(name, total=1)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def batched(changes: Sequence[Change], size: int) -> list[list[Change]]:
