@@ -115,6 +115,18 @@ def test_a_prefix_that_is_computed_once_changes_nothing(base, ids, monkeypatch):
     assert shared.log_probabilities == pytest.approx(whole.log_probabilities, abs=1e-4)
 
 
+def test_logits_of_some_rows_at_a_time_are_those_of_all(base, ids, monkeypatch):
+    interventions = [Intervention(Cut(KEY, range(2), head)) for head in range(4)]
+    passes = Passes(base, ids, QUERY, QUERY.first - 1)
+    together = changes(passes, *interventions)
+    monkeypatch.setattr(passes_module, "MOST_LOGITS", 25)  # two of the rows
+    apart = Passes(base, ids, QUERY, QUERY.first - 1)
+    assert apart.size > 4
+    for one, other in zip(changes(apart, *interventions), together, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    assert len({change.query for change in together}) == 4
+
+
 def test_a_large_prefix_is_kept_in_16_bit(base, ids, monkeypatch):
     exact = changes(Passes(base, ids, QUERY, QUERY.first - 1), Intervention(Cut(KEY, range(2))))
     monkeypatch.setattr(passes_module, "LARGEST_PREFIX", 0)
