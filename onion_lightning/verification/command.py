@@ -163,15 +163,19 @@ def exported(session: Session, folder: Path, template: str) -> Iterator[Form]:
     """Yield the forms of an export on this machine, one at a time: only one is in memory."""
     device, dtype = session.device, compute_dtype(session.precision)
     tokenizer = load_tokenizer_of(folder)  # peft would load it, too, and name the model in its error
-    yield PlainModel(ADAPTERS, load_peft(folder, device, dtype), tokenizer, template)
-    gc.collect()
+    yield from alone(PlainModel(ADAPTERS, load_peft(folder, device, dtype), tokenizer, template))
     if (folder / MERGED).is_dir():
         merged = folder / MERGED
-        yield PlainModel(MERGED, load_merged(merged, device, dtype), load_tokenizer_of(merged), template)
-        gc.collect()
+        yield from alone(PlainModel(MERGED, load_merged(merged, device, dtype), load_tokenizer_of(merged), template))
     if (folder / GGUF).is_file() and not (folder / GGUF_ADAPTERS).exists():
-        yield PlainModel(GGUF, *load_gguf(folder / GGUF, device, dtype), template)
-        gc.collect()
+        yield from alone(PlainModel(GGUF, *load_gguf(folder / GGUF, device, dtype), template))
+
+
+def alone(form: PlainModel) -> Iterator[PlainModel]:
+    """Yield a form, and free its weights afterwards, though the loop that reads it still holds it."""
+    yield form
+    form.model = None
+    gc.collect()
 
 
 def check(result: Verification, folder: Path) -> None:

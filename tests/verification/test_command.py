@@ -1,11 +1,13 @@
 """The `verify` subcommand: an export that is the same, and exports whose template, tokenizer or weights were changed."""
 
 import json
+import weakref
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from onion_lightning.cli.main import main
+from onion_lightning.verification import command
 from tests.export.conftest import trained
 
 LENGTH = ("--model.max_new_tokens", "6", "--n", "3")
@@ -47,6 +49,25 @@ def test_an_export_is_the_checkpoint_that_it_was_made_from(exported, verify):
     assert card.count("## Verified") == 1
     assert verify("--model.load_in", "none")[0] == 0
     assert (folder / "README.md").read_text() == card
+
+
+def test_only_one_form_is_in_memory_at_a_time(exported, verify, monkeypatch):
+    exported("--merge", "true")
+    models = []
+
+    def watched(load):
+        def loads(*args):
+            assert all(model() is None for model in models)
+            loaded = load(*args)
+            models.append(weakref.ref(loaded))
+            return loaded
+
+        return loads
+
+    for name in ("load_peft", "load_merged"):
+        monkeypatch.setattr(command, name, watched(getattr(command, name)))
+    assert verify("--model.load_in", "none")[0] == 0
+    assert len(models) == 2
 
 
 def test_what_other_base_weights_cost_is_a_line_of_its_own_and_no_failure(exported, verify):
