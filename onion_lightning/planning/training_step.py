@@ -121,7 +121,7 @@ def trace_optimizer(module: OnionModule, device_type: DeviceType) -> tuple[int, 
     if module.optimizer != "adamw":
         return storage_bytes(
             bitsandbytes_state(module)
-        ), 0  # its step works in place, and reads values, which fakes lack
+        ), 0  # its step works in place, and reads values: fakes have none
     alike: dict[Any, list[tuple[str, torch.nn.Parameter]]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

@@ -170,7 +170,8 @@ def read_prefix(model: PreTrainedModel, ids: torch.Tensor) -> DynamicCache:
     """
     cache = DynamicCache(config=model.config)
     config = model.config.get_text_config()
-    shape = (config.num_hidden_layers, 2, 1, config.num_key_value_heads, ids.shape[1], head_size(config))
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    shape = (config.num_hidden_layers, 2, 1, heads, ids.shape[1], head_size(config))
     large = math.prod(shape) * model.dtype.itemsize > LARGEST_PREFIX
     # All at once: allocated between large temporaries, they fragment the heap.
     room = torch.empty(shape, dtype=torch.bfloat16 if large else model.dtype, device=model.device)
