@@ -14,7 +14,6 @@ __all__ = [
     "bars_allowed",
     "format_seconds",
     "log_line",
-    "progress_shown",
     "show_progress",
 ]
 
@@ -33,11 +32,6 @@ def show_progress(yes: bool, as_bars: bool = True) -> None:
     """
     log.setLevel(logging.NOTSET if yes else logging.ERROR)
     bars.setLevel(logging.NOTSET if as_bars else logging.ERROR)
-
-
-def progress_shown() -> bool:
-    """Return whether the lines are on."""
-    return log.isEnabledFor(logging.INFO)
 
 
 def bars_allowed() -> bool:
@@ -112,7 +106,7 @@ class Heartbeat:
 
     def start(self) -> None:
         """Start the thread, unless nobody would see its lines. A second call does nothing."""
-        if self.thread is None and progress_shown():
+        if self.thread is None and log.isEnabledFor(logging.INFO):
             self.last = self.clock()
             self.stopped.clear()
             self.thread = threading.Thread(target=self.run, name="progress", daemon=True)

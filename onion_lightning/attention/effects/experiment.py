@@ -80,6 +80,7 @@ class Experiment:
         spans: the query, the key and its controls.
         swaps: phrases that fit in the key's place, and their tokens.
         width: layers in a window.
+        advance: called after each pass with the number of interventions that it made.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Experiment:
         spans: Spans,
         swaps: dict[str, Swap],
         width: int,
+        advance: Callable[[int], None],
     ) -> None:
         self.model = model
         self.ids = ids
@@ -97,7 +99,7 @@ class Experiment:
         self.swaps = swaps
         self.layers = len(decoder_blocks(model))
         self.windows = [range(first, first + width) for first in range(self.layers - width + 1)]
-        self.advance: Callable[[int], None] = Progress()
+        self.advance = advance
 
     @property
     def follows(self) -> bool:
@@ -111,14 +113,12 @@ class Experiment:
         cuts = (1 + len(self.windows)) * spans + heads + min(TOP_HEADS, heads) * (spans - 1)
         return cuts + spans + (len(self.swaps) + self.layers if self.swaps else 0) * spans
 
-    def measure(self, share: np.ndarray, advance: Callable[[int], None]) -> SystemEffects:
+    def measure(self, share: np.ndarray) -> SystemEffects:
         """Make all interventions.
 
         Args:
             share: attention to the key of each head, (layers, heads).
-            advance: called after each pass with the number of interventions that it made.
         """
-        self.advance = advance
         passes = Passes(self.model, self.ids, self.query, self.query.first - 1)
         own, following = passes.log_probabilities
         untouched = [own]
@@ -244,9 +244,10 @@ def measure_effects(
         OnionError: the model does not allow an intervention, or a setting does not fit it.
     """
     width = settings.width(len(decoder_blocks(model)))
-    experiment = Experiment(model, ids, spans, swaps, width)
-    with reporting(name, experiment.count, len(ids)) as progress:
-        effects = experiment.measure(share, progress)
+    progress = Progress()
+    experiment = Experiment(model, ids, spans, swaps, width, progress)
+    with reporting(progress, name, experiment.count, len(ids)):
+        effects = experiment.measure(share)
     assert progress.done == experiment.count
     return effects
 

@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from onion_lightning.attention.effects.intervention import stream
+from onion_lightning.attention.effects.intervention import Arguments, stream
 from onion_lightning.attention.maps import NO_WEIGHTS
 from onion_lightning.attention.statistics import Span
 from onion_lightning.errors import OnionError
 
 __all__ = ["Gradient", "gradient_times_input"]
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Gradient(NamedTuple):

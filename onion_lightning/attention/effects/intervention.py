@@ -17,7 +17,7 @@ from onion_lightning.attention.maps import NO_WEIGHTS, decoder_blocks
 from onion_lightning.attention.statistics import Span
 from onion_lightning.errors import OnionError
 
-__all__ = ["Cut", "Intervention", "Restore", "Streams", "Swap", "intervening", "recording", "stream"]
+__all__ = ["Arguments", "Cut", "Intervention", "Restore", "Streams", "Swap", "intervening", "recording", "stream"]
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

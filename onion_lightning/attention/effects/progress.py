@@ -13,15 +13,11 @@ __all__ = ["Progress", "reporting"]
 
 
 class Progress:
-    """Counts interventions, and shows each count.
+    """Counts interventions, and calls `show` with the number that were made."""
 
-    Args:
-        show: called with the number of interventions that were made.
-    """
-
-    def __init__(self, show: Callable[[int], None] = lambda done: None) -> None:
+    def __init__(self) -> None:
         self.done = 0
-        self.show = show
+        self.show: Callable[[int], None] = lambda done: None
 
     def __call__(self, count: int) -> None:
         """Add the interventions of a pass."""
@@ -30,7 +26,7 @@ class Progress:
 
 
 @contextmanager
-def reporting(name: str, total: int, tokens: int) -> Iterator[Progress]:
+def reporting(progress: Progress, name: str, total: int, tokens: int) -> Iterator[None]:
     """Show how many interventions are done, inside the block: a bar on a terminal, lines elsewhere."""
     console = Console(stderr=True)
     if console.is_terminal and bars_allowed():
@@ -41,9 +37,9 @@ def reporting(name: str, total: int, tokens: int) -> Iterator[Progress]:
         )
         with ProgressBar(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
             task = bar.add_task(name, total=total)
-            yield Progress(lambda done: bar.update(task, completed=done))
+            progress.show = lambda done: bar.update(task, completed=done)
+            yield
         return
     log_line(f"{name}: {total:,} interventions on {tokens} tokens")
-    progress = Progress()
     with Heartbeat(lambda: f"{name}: {progress.done:,} of {total:,} interventions"):
-        yield progress
+        yield

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from onion_lightning.attention.effects import progress as module
-from onion_lightning.attention.effects.progress import reporting
+from onion_lightning.attention.effects.progress import Progress, reporting
 from onion_lightning.heartbeat import show_progress
 
 
@@ -20,13 +20,13 @@ from onion_lightning.heartbeat import show_progress
     ],
 )
 def test_interventions_are_counted_by_a_bar_or_by_lines(monkeypatch, caplog, terminal, shown, as_bars, bar, lines):
-    printed = io.StringIO()
+    printed, progress = io.StringIO(), Progress()
     monkeypatch.setattr(module, "Console", lambda stderr: Console(file=printed, force_terminal=terminal, width=100))
     monkeypatch.setenv("TERM", "xterm")
     caplog.set_level("INFO")
     show_progress(shown, as_bars)
     try:
-        with reporting("tuned", 1200, 73) as progress:
+        with reporting(progress, "tuned", 1200, 73):
             progress(1000)
             progress(34)
     finally:
