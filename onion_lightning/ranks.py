@@ -54,12 +54,12 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def share(value: T) -> T:
-    """Return rank 0's value."""
+def share(value: T, source: int = 0) -> T:
+    """Return the value of one rank, by default that of rank 0."""
     if not connected():
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0)
+    dist.broadcast_object_list(values, src=source)
     return values[0]
 
 
@@ -82,8 +82,9 @@ def together() -> Iterator[None]:
     errors = gather(None if failure is None else f"{place()}: {sentence_of(failure)}")
     if failure is not None:
         raise failure
-    for error in filter(None, errors):
-        raise OnionError(error)
+    first = next(filter(None, errors), None)
+    if first is not None:
+        raise OnionError(first)
 
 
 def sentence_of(error: Exception) -> str:
@@ -97,7 +98,7 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
         OnionError: it raised this on rank 0. All ranks raise it.
     """
     found: tuple[Any, str | None] = (None, None)
-    failure = None
+    failure: OnionError | None = None
     if not connected() or dist.get_rank() == 0:
         try:
             found = decide(), None
@@ -108,7 +109,7 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
         raise failure
     if message is not None:
         raise OnionError(message)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def explain_lost_rank(error: BaseException, hosts: dict[str, str]) -> str | None:
