@@ -107,7 +107,7 @@ class OnionCLI(LightningCLI):
                 parser_kwargs=parser_settings(self.building),
             )
         except RuntimeError as error:
-            if late := explain_run(error) or explain_loss(error, self.hosts, self.last, args):
+            if late := explain_run(error) or explain_loss(error, self.hosts, self.last):
                 raise late from error
             if not is_out_of_memory(error):
                 raise
