@@ -2,6 +2,11 @@
 
 import json
 
+import pytest
+
+from onion_lightning.cli.library_warnings import silence_libraries
+from onion_lightning.cli.onion_cli import OnionCLI
+from onion_lightning.cli.signals import StopSignals
 from onion_lightning.model.articles.parts import encode_batch
 from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
 from tests.conftest import records
@@ -59,3 +64,11 @@ def test_a_run_without_the_flag_starts_over(run, tmp_path):
     run(*WORDS)
     assert (tmp_path / "articles.jsonl").read_bytes() == whole
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("more", "kept"), [((), 0), (("--return_predictions", "true"), 4)])
+def test_articles_are_kept_in_memory_only_on_request(flags, more, kept):
+    silence_libraries()
+    with StopSignals() as signals:
+        cli = OnionCLI(flags(*WORDS, *more), signals)
+    assert len(cli.trainer.predict_loop.predictions) == kept
