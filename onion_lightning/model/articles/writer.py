@@ -1,6 +1,7 @@
 """Writes predicted articles to a JSON Lines file, independently of the number of ranks, and resumes interrupted runs."""
 
 import contextlib
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ class ArticleWriter(BasePredictionWriter):
     @property
     def parts(self) -> list[Path]:
         """The part files on this machine, also those of earlier runs with other ranks."""
-        return sorted(self.path.parent.glob(f".{self.path.name}.*.part"))
+        return sorted(self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "predict":

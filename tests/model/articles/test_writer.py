@@ -72,3 +72,9 @@ def test_articles_are_kept_in_memory_only_on_request(flags, more, kept):
     with StopSignals() as signals:
         cli = OnionCLI(flags(*WORDS, *more), signals)
     assert len(cli.trainer.predict_loop.predictions) == kept
+
+
+def test_brackets_in_the_name_of_the_file_are_no_pattern(run, tmp_path):
+    file = tmp_path / "articles[1].jsonl"
+    run(*WORDS, "--articles.path", str(file))
+    assert [record["index"] for record in records(file)] == list(range(7))
