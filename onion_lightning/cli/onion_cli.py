@@ -121,6 +121,11 @@ class OnionCLI(LightningCLI):
         """Return the command that was given, or all of them: building the parsers of all takes half a second."""
         return {name: skipped for name, skipped in all_commands().items() if name in self.building}
 
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(*args, **kwargs)
+        if "predict" in self.building:  # otherwise Lightning would keep all articles in memory
+            self._subcommand_parsers["predict"].set_defaults(return_predictions=False)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_flags(parser)
 
