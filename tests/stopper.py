@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,6 +30,23 @@ class StopAt(pl.Callback):
         starts = batch_idx % trainer.accumulate_grad_batches == 0
         if trainer.global_step == self.step and starts and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.signum)
+
+
+class SlowWhile(pl.Callback):
+    """Waits before each optimizer step while a file exists, so that a test can disturb a run in its middle.
+
+    Args:
+        file: an empty file.
+        seconds: how long each step takes longer.
+    """
+
+    def __init__(self, file: str, seconds: float = 0.3) -> None:
+        self.file = Path(file)
+        self.seconds = seconds
+
+    def on_before_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        if self.file.exists():
+            time.sleep(self.seconds)
 
 
 class KillWandb(pl.Callback):
