@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, command_line, ranks
+from tests.conftest import ROOT, command_line, curve, ranks
 from tests.nodes.machines import Machine, Machines
 from tests.nodes.slurm import MISSING, Slurm
+from tests.test_fault import assert_same_end
 
 Words = Callable[..., list[str]]
 
-EPOCHS = ("--trainer.max_epochs", "4", "--checkpoint.every_n_train_steps", "1")  # 20 optimizer steps
+EPOCHS = ("--trainer.max_epochs", "4")  # 20 optimizer steps
 
 
 @pytest.fixture(scope="session")
@@ -74,18 +75,57 @@ def launched(line: list[str], *more: str) -> list[str]:
     return [*line[:at], *line[at + 2 :], "--trainer.strategy", "ddp", "--samples.count", "0", *more]
 
 
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """Return a file; `in_slow_steps(slow)` makes steps slow until it is removed."""
+    file = tmp_path / "slow"
+    file.touch()
+    return file
+
+
+def in_slow_steps(file: Path) -> tuple[str, ...]:
+    """Return the flags for steps that are slow while a file exists."""
+    return ("--trainer.callbacks+=tests.stopper.SlowWhile", f"--trainer.callbacks.file={file}")
+
+
 @pytest.fixture(scope="session")
-def whole(tiny_base: Path, corpus_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train(tiny_base: Path, corpus_file: Path) -> Callable[..., None]:
+    """Return a function that runs `fit` to its end in a folder with two ranks, on this machine."""
+
+    def command(folder: Path, *more: str) -> None:
+        line = launched(command_line("fit", tiny_base, corpus_file, folder), *EPOCHS, *ranks(2), *more)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, "-m", "onion_lightning", *line]
+        done = subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def whole(train: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of two ranks and `EPOCHS` that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    line = launched(command_line("fit", tiny_base, corpus_file, folder), *EPOCHS, *ranks(2))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "onion_lightning", *line]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    train(folder)
     return folder / "run"
 
 
 def shell_line(words: list[str]) -> str:
     """Return a command of this project as a line of a batch script."""
     return shlex.join([sys.executable, "-m", "onion_lightning", *words])
+
+
+def sentence(printed: str) -> str:
+    """Assert that a command's output has no traceback and exactly one error, and return that sentence."""
+    assert "Traceback" not in printed, printed
+    errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, printed
+    return errors[0]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Assert that two runs ended with the same adapters bit for bit, and have the same curve."""
+    assert_same_end(one, other)
+    assert curve(one) == curve(other)

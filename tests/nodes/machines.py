@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from tests.conftest import ROOT
-from tests.nodes.slurm import free_ports, wait_for
+from tests.nodes.processes import free_ports, processes, wait_for
 
 __all__ = ["Machine", "Machines", "Pair"]
 
@@ -44,13 +44,27 @@ class Machine(NamedTuple):
 
 
 class Agent(NamedTuple):
-    """A torchrun agent, or a command without one, with the file that it prints to."""
+    """A torchrun agent with its rank, or a command that runs without one.
+
+    Attributes:
+        process: what was started.
+        log: what it prints.
+        ranks: a folder, in which torchrun puts what the rank prints.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path
+    ranks: Path
 
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
+    def printed(self) -> str:
+        """Return what the command has printed, without what torchrun says about it."""
+        files = sorted(self.ranks.rglob("std*.log")) if self.ranks.exists() else [self.log]
+        return "".join(file.read_text(errors="replace") for file in files)
+
+    def wait(self, seconds: float = 200) -> int:
+        """Wait until it has ended, and return its exit status."""
+        wait_for(lambda: self.process.poll() is not None, seconds, self.printed)
+        return self.process.returncode
 
 
 class Pair(NamedTuple):
@@ -64,9 +78,16 @@ class Pair(NamedTuple):
         wait_for(lambda: None not in [one.process.poll() for one in self], seconds, self.text)
         return self.first.process.returncode, self.second.process.returncode
 
+    def printed(self) -> str:
+        """Return what the command has printed on both."""
+        return self.first.printed() + self.second.printed()
+
     def text(self) -> str:
-        """Return what both have printed."""
-        return "\n".join(f"{agent.log.name}:\n{agent.text()}" for agent in self)
+        """Return everything that was printed, for a failing test."""
+        return "\n".join(
+            f"== {agent.log}:\n{agent.log.read_text(errors='replace')}\n== its rank:\n{agent.printed()}"
+            for agent in self
+        )
 
 
 class Machines:
@@ -123,6 +144,7 @@ class Machines:
         return os.environ | {
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
+            "ONION_TEST_MACHINE": f"{self.name}{machine.name}",
             "HOME": str(machine.folder),
             "HF_HOME": str(cache / "hf"),
             "HF_DATASETS_CACHE": str(cache / "datasets"),
@@ -141,58 +163,48 @@ class Machines:
                 env=self.environment(machine, shared_cache),
                 stdout=stream,
                 stderr=stream,
-                start_new_session=True,
             )
-        self.agents.append(Agent(process, log))
+        self.agents.append(Agent(process, log, machine.folder / f"ranks{len(self.agents)}"))
         return self.agents[-1]
 
     def torchrun(
-        self,
-        first: Iterable[str],
-        second: Iterable[str],
-        *,
-        static: bool = False,
-        swapped: bool = False,
-        max_restarts: int = 0,
-        shared_cache: Path | None = None,
+        self, first: Iterable[str], second: Iterable[str], *, c10d: bool = False, shared_cache: Path | None = None
     ) -> Pair:
         """Start a torchrun agent on each machine, with one rank each.
 
         Args:
-            first: the words of the command on n1.
+            first: the words of the command on n1, which has rank 0.
             second: the same on n2.
-            static: number the machines by `--node_rank` instead of letting them meet.
-            swapped: n2 has rank 0. Machines that meet (not `static`) get their ranks in any order.
-            max_restarts: of torchrun.
+            c10d: let the machines meet at n1's port, instead of numbering them; either may have rank 0.
             shared_cache: a folder for the caches of both machines.
 
         Returns:
             The agents, in the order of the machines.
         """
-        head = self.both[1] if swapped else self.both[0]
+        head = self.both[0].address
         port = PORT if self.isolated else free_ports(1)[0]
         agents = []
-        for number, words in enumerate((first, second)):
-            if static:
-                place = [f"--node_rank={1 - number if swapped else number}", f"--master_addr={head.address}"]
-                place += [f"--master_port={port}"]
-            else:
-                place = ["--rdzv_backend=c10d", f"--rdzv_endpoint={head.address}:{port}"]
-                place += [f"--local_addr={self.both[number].address}"]
-            line = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", f"--max_restarts={max_restarts}"]
-            line += [*place, "-m", "onion_lightning", *words]
-            agents.append(self.start(self.both[number], line, shared_cache))
+        for number, (machine, words) in enumerate(zip(self.both, (first, second), strict=True)):
+            place = [f"--node_rank={number}", f"--master_addr={head}", f"--master_port={port}"]
+            if c10d:
+                place = ["--rdzv_backend=c10d", f"--rdzv_endpoint={head}:{port}", f"--local_addr={machine.address}"]
+            printed = ["--redirects=3", f"--log_dir={machine.folder / f'ranks{len(self.agents)}'}"]
+            line = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--max_restarts=0"]
+            line += [*place, *printed, "-m", "onion_lightning", *words]
+            agents.append(self.start(machine, line, shared_cache))
         return Pair(*agents)
 
-    def kill(self, agent: Agent) -> None:
-        """Send SIGKILL to everything that an agent has started, and to itself, at once."""
-        subprocess.run(["pkill", "-KILL", "-s", str(agent.process.pid)], check=False)
-        agent.process.wait()
+    def kill(self, machine: Machine) -> None:
+        """Send SIGKILL to everything that was started on a machine."""
+        for one in processes(ONION_TEST_MACHINE=f"{self.name}{machine.name}"):
+            one.kill()
 
     def stop(self) -> None:
         """End everything and remove the namespaces."""
+        for machine in self.both:
+            self.kill(machine)
         for agent in self.agents:
-            self.kill(agent)
+            agent.process.wait()
         if self.isolated:
             for name in ("n1", "n2", "switch"):
                 ip("netns", "delete", f"{self.name}{name}")

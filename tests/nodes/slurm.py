@@ -5,15 +5,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from tests.conftest import ROOT
+from tests.nodes.processes import free_ports, processes, wait_for
 
-__all__ = ["MISSING", "Slurm", "free_ports", "wait_for"]
+__all__ = ["MISSING", "Slurm"]
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
@@ -52,27 +49,8 @@ SCRIPT = """#!/bin/bash
 #SBATCH --output=slurm-%j.log
 {more}
 export MASTER_ADDR=127.0.0.1
-srun {command}
-"""
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200, why: Callable[[], str] = str) -> None:
-    """Wait until a condition is true; `why` returns the text of the failure otherwise."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited too long\n{why()}"
-        time.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens to."""
-    found = [socket.socket() for _ in range(count)]
-    for one in found:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in found]
-    for one in found:
-        one.close()
-    return ports
+srun --output=rank%t-%j.log --open-mode=append {command}
+"""  # without --output, what ranks print after SIGTERM is lost, as srun receives it too; in one file for all, they overwrite it
 
 
 class Slurm:
@@ -119,7 +97,10 @@ class Slurm:
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs, for a failing test."""
-        return "\n".join(f"{file.name}:\n{file.read_text()[-2000:]}" for file in sorted(self.folder.glob("*.log")))
+        statuses = {daemon.args[3]: daemon.poll() for daemon in self.daemons}
+        return f"{statuses}\n" + "\n".join(
+            f"{file.name}:\n{file.read_text()[-2000:]}" for file in sorted(self.folder.glob("*.log"))
+        )
 
     def clear(self) -> None:
         """Cancel all jobs and wait until they are gone."""
@@ -131,7 +112,7 @@ class Slurm:
         self.clear()
         for daemon in reversed(self.daemons):
             daemon.terminate()
-        for one in self.processes(SLURM_CONF=self.environment["SLURM_CONF"]):
+        for one in processes(SLURM_CONF=self.environment["SLURM_CONF"]):
             if one.pid not in [daemon.pid for daemon in self.daemons]:
                 one.kill()
         for daemon in self.daemons:
@@ -149,7 +130,7 @@ class Slurm:
     def tell(self, *words: str) -> str:
         """Run a command of SLURM that has to succeed, and return what it prints."""
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert done.returncode == 0, f"{words}: {done.stderr}\n{self.logs()}"
         return done.stdout
 
     def submit(self, command: str, folder: Path, *options: str) -> int:
@@ -189,9 +170,9 @@ class Slurm:
         assert self.state(job) == state, self.output(job)
 
     def output(self, job: int) -> str:
-        """Return what a job has printed, also before it was requeued."""
-        file = Path(self.fields(job)["StdOut"])
-        return file.read_text() if file.exists() else ""
+        """Return what the ranks of a job have printed, also before it was requeued."""
+        files = sorted(Path(self.fields(job)["WorkDir"]).glob(f"rank*-{job}.log"))
+        return "".join(file.read_text() for file in files)
 
     def requeue(self, job: int) -> None:
         """Requeue a job, as its user would."""
@@ -210,19 +191,7 @@ class Slurm:
 
     def kill_node(self, job: int, node: str) -> None:
         """Send SIGKILL to the tasks of a job on one node."""
-        found = self.processes(SLURM_JOB_ID=str(job), SLURMD_NODENAME=node, SLURM_PROCID=str(int(node[1:]) - 1))
+        found = processes(SLURM_JOB_ID=str(job), SLURMD_NODENAME=node, SLURM_PROCID=str(int(node[1:]) - 1))
         assert found, f"job {job} has no processes on {node}"
         for one in found:
             one.send_signal(signal.SIGKILL)
-
-    def processes(self, **variables: str) -> list[psutil.Process]:
-        """Return the processes whose environment has these variables."""
-        found = []
-        for one in psutil.process_iter():
-            try:
-                environment = one.environ()
-            except psutil.Error:
-                continue
-            if all(environment.get(name) == value for name, value in variables.items()):
-                found.append(one)
-        return found
