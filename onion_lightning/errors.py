@@ -2,6 +2,7 @@
 
 __all__ = [
     "Interrupted",
+    "LostRankError",
     "NoGradientError",
     "NoSuchLayersError",
     "NonFiniteError",
@@ -23,6 +24,10 @@ class OnionError(Exception):
 
 class UsageError(OnionError):
     """A command line that cannot be parsed or contradicts itself. The command exits with status 2."""
+
+
+class LostRankError(OnionError):
+    """Another rank of the job has ended, or did not answer in time. Every remaining rank prints it."""
 
 
 class NoSuchLayersError(OnionError):

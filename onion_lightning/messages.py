@@ -10,7 +10,15 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
-__all__ = ["is_rank_zero", "print_any_text", "stderr_console", "tell", "tell_once"]
+__all__ = [
+    "is_first_of_machine",
+    "is_rank_zero",
+    "print_any_text",
+    "prints_for_machine",
+    "stderr_console",
+    "tell",
+    "tell_once",
+]
 
 
 def print_any_text() -> None:
@@ -58,6 +66,16 @@ class SteadyStream:
 def is_rank_zero() -> bool:
     """Return whether this process is global rank 0. Works before Lightning has assigned ranks."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def is_first_of_machine() -> bool:
+    """Return whether this process is the first rank of its machine, by the launcher's count."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def prints_for_machine() -> bool:
+    """Return whether this process prints for its machine; under SLURM only rank 0 does, because all share a log."""
+    return is_rank_zero() if "SLURM_PROCID" in os.environ else is_first_of_machine()
 
 
 def tell(message: str, on_every_rank: bool = False) -> None:

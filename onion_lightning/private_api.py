@@ -35,11 +35,12 @@ __all__ = [
     "dump_checkpoint",
     "forget_sigterm_broadcast",
     "ignore_in_ddp",
+    "ignore_requeue_checkpoints",
     "int8_product",
     "option_strings",
-    "process_group_timeout",
     "row_to_log",
     "run_validation",
+    "set_process_group_timeout",
     "starts_ranks_midway",
     "uncount_optimizer_step",
 ]
@@ -98,10 +99,18 @@ def ignore_in_ddp(module: torch.nn.Module, names: list[str]) -> None:
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
-def process_group_timeout(strategy: DDPStrategy) -> timedelta | None:
-    """Return the time limit for each collective that a strategy was configured with."""
-    limit: timedelta | None = strategy._timeout
-    return limit
+def set_process_group_timeout(strategy: DDPStrategy, limit: timedelta) -> timedelta | None:
+    """Set the time limit for each collective of the ranks that Lightning connects, and return what it was configured with."""
+    before: timedelta | None = strategy._timeout
+    strategy._timeout = limit
+    return before
+
+
+def ignore_requeue_checkpoints(trainer: pl.Trainer) -> None:
+    """Keep Lightning from loading the newest `hpc_ckpt_*` of its root folder into every run under SLURM."""
+    connector = trainer._checkpoint_connector
+    name = type(connector).__name__
+    connector.__class__ = type(name, (type(connector),), {"_hpc_resume_path": None})
 
 
 def option_strings(parser: ArgumentParser) -> list[str]:

@@ -26,7 +26,7 @@ def test_every_command_that_generates_stops_at_the_context_and_says_so_once(run,
     assert max(record["tokens"] for record in written) < 512
     assert {record["finish_reason"] for record in written} <= {"length", "eos"}
     assert capsys.readouterr().err.count(f"--model.{SAYS}") == 1
-    run("evaluate", *trained, *SMALL, "--n", "2", *HUGE, "--output", str(tmp_path / "report"))
+    run("evaluate", *trained, *SMALL, "--count", "2", *HUGE, "--output", str(tmp_path / "report"))
     assert capsys.readouterr().err.count(f"--model.{SAYS}") == 1
     for sample in records(tmp_path / "report" / "samples.jsonl"):
         assert all(one.get("new_tokens", 0) < 512 for one in sample["systems"].values())

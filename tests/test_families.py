@@ -81,7 +81,7 @@ def test_a_checkpoint_is_used_by_every_command(base, run, tmp_path):
     run("predict", *words, *checkpoint, "--data.headlines", "Egg Wins", "--model.temperature", "0")
     [article] = records(tmp_path / "articles.jsonl")
     assert article["headline"] == "Egg Wins"
-    asked = ("--n", "2", "--shots", "1", "--output", str(tmp_path / "e"), "--model.max_new_tokens", "4")
+    asked = ("--count", "2", "--shots", "1", "--output", str(tmp_path / "e"), "--model.max_new_tokens", "4")
     run("evaluate", *words, *checkpoint, *asked)
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert set(metrics["systems"]) == {"real", "base", "few_shot", "tuned"}
@@ -93,7 +93,7 @@ def test_a_checkpoint_is_used_by_every_command(base, run, tmp_path):
     run("preview", *base, "--rows", "2", "--output", str(tmp_path / "p"))
     exported = str(tmp_path / "x")
     run("export", *words, *checkpoint, "--output", exported, "--merge", "true")
-    run("verify", *words, *checkpoint, "--path", exported, "--n", "2", "--model.max_new_tokens", "4")
+    run("verify", *words, *checkpoint, "--path", exported, "--count", "2", "--model.max_new_tokens", "4")
     forms = json.loads((tmp_path / "x" / "verify.json").read_text())["forms"]
     assert [(form["form"], form["stage"]) for form in forms] == [("adapters", None), ("merged", None)]
     assert all(form["largest"] < 1e-3 for form in forms)

@@ -112,7 +112,7 @@ def test_the_results_of_evaluate_attend_and_export(run, refused, disk, tmp_path)
     run("fit", *FEW, "--trainer.max_steps", "2")
     folder = disk(tmp_path / "out", "8k")
     fill(folder)
-    few = ("--n", "2", "--shots", "0", "--model.max_new_tokens", "4")
+    few = ("--count", "2", "--shots", "0", "--model.max_new_tokens", "4")
     text = ("--text", "The University of California said that San Francisco is full of eggs.")
     phrases = ("--query", "San Francisco", "--key", "University of California")
     for words in (("evaluate", *few), ("attend", *text, *phrases), ("export",)):

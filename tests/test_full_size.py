@@ -74,6 +74,6 @@ def test_the_full_size_trains_resumes_predicts_and_is_the_same_model_elsewhere(c
     exported = tmp_path / "exported"
     words = ("--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
     command("export", *words, "--output", str(exported), "--merge", "true")
-    command("verify", *words, "--path", str(exported), "--n", "2", "--model.max_new_tokens", "4")
+    command("verify", *words, "--path", str(exported), "--count", "2", "--model.max_new_tokens", "4")
     forms = json.loads((exported / "verify.json").read_text())["forms"]
     assert [(form["form"], form["stage"]) for form in forms] == [("adapters", None), ("merged", None)]

@@ -124,7 +124,7 @@ def test_exported_adapters_and_merged_weights_compute_the_same_without_our_code(
     adapted = PeftModel.from_pretrained(plain(base), tmp_path / "out").eval()
     torch.testing.assert_close(logits(adapted, IDS), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits(plain(tmp_path / "out" / "merged"), IDS), expected, atol=1e-3, rtol=1e-3)
-    verify = ("--path", str(tmp_path / "out"), "--ckpt_path", str(tmp_path / "a.ckpt"), "--n", "2")
+    verify = ("--path", str(tmp_path / "out"), "--ckpt_path", str(tmp_path / "a.ckpt"), "--count", "2")
     run("verify", *verify, "--model.base_model", str(base), "--model.load_in", "none", "--model.max_new_tokens", "4")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert {name: config[name] for name in kind} == kind

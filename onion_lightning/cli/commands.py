@@ -14,7 +14,16 @@ from onion_lightning.serving.command import run_serve
 from onion_lightning.training.session import Session
 from onion_lightning.verification.command import run_verify
 
-__all__ = ["COMMANDS", "PLANNING", "SESSION_COMMANDS", "UNLOGGED", "WEIGHTLESS", "OnionSession", "OnionTrainer"]
+__all__ = [
+    "COMMANDS",
+    "PLANNING",
+    "RUNNING",
+    "SESSION_COMMANDS",
+    "UNLOGGED",
+    "WEIGHTLESS",
+    "OnionSession",
+    "OnionTrainer",
+]
 
 
 class TrainerCommands:
@@ -49,6 +58,7 @@ def names(commands: type) -> tuple[str, ...]:
 
 SESSION_COMMANDS = names(SessionCommands)
 COMMANDS = (*names(TrainerCommands), *SESSION_COMMANDS)
+RUNNING = ("fit", "validate", "test", "predict", *names(TrainerCommands))  # the commands that run on a Trainer
 UNLOGGED = ("validate", "test", "predict", "plan", "preview", "serve", "verify")  # the commands without a logger
 PLANNING = ("plan",)  # the commands that plan a run for another machine: they take the device that is there
 WEIGHTLESS = ("export", "preview")  # the commands that load no model: they have neither a device nor a precision

@@ -4,25 +4,28 @@ import atexit
 import ctypes
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, NamedTuple
 
+import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, shorten
 from onion_lightning.messages import tell
-from onion_lightning.private_api import process_group_timeout
+from onion_lightning.ranks import gather
 
 __all__ = [
     "Launcher",
+    "connect_ranks",
     "count_devices",
     "die_with_parent",
     "find_launcher",
     "follow_launcher",
-    "join_restarted_job",
     "started_by_lightning",
     "wait_for_parent",
 ]
@@ -48,7 +51,7 @@ def find_launcher() -> Launcher | None:
     """Return the launcher that started this process, as its environment describes it; None without one.
 
     Raises:
-        OnionError: SLURM does not start the same number of ranks on each node.
+        OnionError: SLURM starts only this process, or not the same number of ranks on each node.
     """
     variables = os.environ
     if "TORCHELASTIC_RUN_ID" in variables:
@@ -59,6 +62,11 @@ def find_launcher() -> Launcher | None:
     if "SLURM_NTASKS" not in variables or variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None  # Lightning decides this in the same way
     tasks, nodes = int(variables["SLURM_NTASKS"]), int(variables.get("SLURM_NNODES", "1"))
+    if tasks > 1 and "SLURM_STEP_ID" not in variables:
+        raise OnionError(
+            f"--ntasks {tasks}: this command is one process and would wait for {tasks - 1} others; start it with srun in the"
+            " batch script."
+        )
     per_node = variables.get("SLURM_NTASKS_PER_NODE")
     if per_node is None and tasks > 1:
         raise OnionError(
@@ -130,28 +138,63 @@ def wait_for_parent(seconds: float = 8.0) -> None:
         time.sleep(0.05)
 
 
-def join_restarted_job(strategy: Strategy) -> None:
-    """Connect the ranks of a job that torchrun has restarted; Lightning then finds them connected.
+def connect_ranks(seconds: float, backend: str | None) -> dict[str, str]:
+    """Connect the ranks that torchrun or SLURM has started, before they read what they have to agree on.
+
+    Lightning finds them connected. Ranks that Lightning starts itself are connected by it, later.
 
     Without `--rdzv_backend c10d`, torchrun keeps one store for all attempts, which still contains the addresses of the
     ranks of earlier attempts: new ranks may read those and fail with "connection refused" (pytorch#135712, fixed for c10d
     only). Here each attempt gets a prefix of its own. With several torchrun agents the attempts may be counted differently,
     so those are left to c10d.
+
+    Args:
+        seconds: the time limit of each collective.
+        backend: by default, gloo for tensors in host memory and NCCL for those on GPUs.
+
+    Returns:
+        The names of the machines by their addresses, without addresses that several share.
+
+    Raises:
+        OnionError: not all of them have connected in time.
     """
+    launcher = find_launcher()
+    if launcher is None or launcher.devices * launcher.num_nodes == 1 or dist.is_initialized():
+        return {}
+    environment = TorchElasticEnvironment() if launcher.name == "torchrun" else SLURMEnvironment(auto_requeue=False)
+    address, port = environment.main_address, environment.main_port
+    rank, world = environment.global_rank(), environment.world_size()
+    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if attempt == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1" or not isinstance(strategy, DDPStrategy):
-        return
-    device = strategy.root_device
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    dist.init_process_group(
-        strategy.process_group_backend or dist.get_default_backend_for_device(device),
-        timeout=process_group_timeout(strategy),
-        store=dist.PrefixStore(f"onion_lightning/{attempt}", store),
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        device_id=device if device.type == "cuda" else None,
-    )
+    store = None
+    try:
+        if attempt != "0" and launcher.num_nodes == 1:
+            opened = dist.TCPStore(address, port, is_master=False)
+            store = dist.PrefixStore(f"onion_lightning/{attempt}", opened)
+        dist.init_process_group(
+            backend or ("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"),
+            timeout=timedelta(seconds=seconds),
+            store=store,
+            rank=rank,
+            world_size=world,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise OnionError(
+            f"{launcher.name}: rank {rank} of {world} on {socket.gethostname()} could not connect to the others at"
+            f" {address}:{port} ({shorten(error)}); check that all machines were started and reach that address."
+        ) from error
     atexit.register(destroy_process_group)
+    hosts = gather((own_address(address, port), socket.gethostname()))
+    names = {place: {name for other, name in hosts if other == place} for place, _ in hosts}
+    return {place: min(found) for place, found in names.items() if len(found) == 1}
+
+
+def own_address(address: str, port: int) -> str:
+    """Return the address that this machine has in the network of another one. Nothing is sent."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, port))
+        return str(probe.getsockname()[0])
+    return ""
 
 
 def destroy_process_group() -> None:

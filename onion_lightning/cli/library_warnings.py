@@ -21,6 +21,7 @@ SILENCED = (
     r".*use `self.log\('(val|test)/.*sync_dist=True.*",  # these are summed over ranks before they are logged
     ".*Total length of `DataLoader` across ranks is zero.*",  # a resumed predict may have no articles left to write
     ".*smaller than the logging interval.*",
+    ".*`srun` command is available on your system but is not used.*",  # a login node, where commands run without it
     ".*exists and is not empty.*",  # an earlier run's files are moved aside, with a message
 )
 

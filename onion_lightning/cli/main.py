@@ -12,9 +12,10 @@ from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.parsing.arguments import prepare, resume_command
 from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.cli.signals import StopSignals
-from onion_lightning.errors import Interrupted, OnionError, UsageError
-from onion_lightning.messages import is_rank_zero, print_any_text, tell, tell_once
+from onion_lightning.errors import Interrupted, LostRankError, OnionError, UsageError
+from onion_lightning.messages import is_rank_zero, print_any_text, prints_for_machine, tell, tell_once
 from onion_lightning.planning.out_of_memory import OutOfMemory
+from onion_lightning.training.job.slurm import requeue
 
 __all__ = ["main"]
 
@@ -35,7 +36,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         with signals:
             OnionCLI(prepare(args), signals)
-    except OutOfMemory as error:
+    except (OutOfMemory, LostRankError) as error:
         tell(f"error: {error}", on_every_rank=True)
         return 1
     except UsageError as error:
@@ -50,12 +51,13 @@ def main(args: list[str] | None = None) -> int:
 
 
 def fail(message: str, status: int) -> int:
-    tell(f"error: {message}")
+    """Print an error, once on each machine that has an output of its own."""
+    tell(f"error: {message}", on_every_rank=prints_for_machine())
     return status
 
 
 def interrupted(stop: Interrupted, args: list[str], training_began: bool) -> int:
-    """Print how to resume, if there is something to resume, and return the exit status."""
+    """Print how to resume, if there is something to resume, and return the exit status. A job of SLURM is requeued."""
     if training_began:
         tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Resume with:")
         tell(f"  {resume_command(args)}")
@@ -63,6 +65,8 @@ def interrupted(stop: Interrupted, args: list[str], training_began: bool) -> int
         tell(f"\nStopped by signal {stop.signum}. Add --articles.resume true to write the remaining articles.")
     else:
         tell(f"\nStopped by signal {stop.signum}.")
+    if "fit" in args[:1] and is_rank_zero():
+        requeue(stop.signum)
     if not is_rank_zero():
         wait_for_parent()
     return 128 + stop.signum

@@ -1,7 +1,6 @@
 """LightningCLI for OnionModule and OnionDataModule."""
 
 import gc
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,22 @@ from lightning.pytorch.plugins import Precision
 from onion_lightning.cli.commands import (
     COMMANDS,
     PLANNING,
+    RUNNING,
     SESSION_COMMANDS,
     UNLOGGED,
     WEIGHTLESS,
     OnionSession,
     OnionTrainer,
 )
-from onion_lightning.cli.launchers import follow_launcher, join_restarted_job
-from onion_lightning.cli.parsing.arguments import given_keys, predict_command
+from onion_lightning.cli.job import agree_on_flags, connect, explain_loss, prepare_trainer
+from onion_lightning.cli.launchers import follow_launcher
+from onion_lightning.cli.parsing.arguments import given_keys
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
 from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
 from onion_lightning.cli.parsing.precedence import apply_adapter, apply_checkpoint
 from onion_lightning.cli.parsing.trainer_checks import check_trainer, check_without_trainer
 from onion_lightning.cli.parsing.wording import explain_building, explain_parsing, explain_run
+from onion_lightning.cli.result import report_fit
 from onion_lightning.cli.signals import GracefulStop, StopSignals
 from onion_lightning.cli.trainer import (
     as_list,
@@ -41,6 +43,7 @@ from onion_lightning.cli.trainer import (
     choose_accelerator,
     choose_precision,
     explain,
+    prepare_wandb,
     session_device,
     trainer_flags,
     training_device,
@@ -48,17 +51,20 @@ from onion_lightning.cli.trainer import (
 )
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.heartbeat import show_progress
-from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
+from onion_lightning.ranks import together
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
+from onion_lightning.training.job.agreement import Agreement
+from onion_lightning.training.job.checkpoint import choose_checkpoint
+from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.metrics_csv import MetricsCSV
 from onion_lightning.training.progress.choose import choose_progress, progress_callback
 from onion_lightning.training.progress.fit_lines import FitLines
 from onion_lightning.training.resume import ExactResume
 from onion_lightning.training.run_folder import RunFolder
-from onion_lightning.training.wandb_logger import CarefulWandbLogger, why_offline
+from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["OnionCLI"]
 
@@ -84,6 +90,9 @@ class OnionCLI(LightningCLI):
         self.args = args
         self.signals = signals
         self.wandb_id: str | None = None
+        self.hosts: dict[str, str] = {}
+        self.last: LastCheckpoint | None = None
+        self.run_folder: RunFolder | None = None
         self.building = [args[0]] if args[0] in all_commands() else list(all_commands())
         try:
             super().__init__(
@@ -98,11 +107,14 @@ class OnionCLI(LightningCLI):
                 parser_kwargs=parser_settings(self.building),
             )
         except RuntimeError as error:
-            if late := explain_run(error):
+            if late := explain_run(error) or explain_loss(error, self.hosts, self.last, args):
                 raise late from error
             if not is_out_of_memory(error):
                 raise
             raise explain_out_of_memory(str(self.subcommand), self.options.as_dict(), error) from error
+        finally:
+            if self.run_folder is not None:
+                self.run_folder.release()
         self.finish_wandb()
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # Lightning calls it on the instance
@@ -130,20 +142,31 @@ class OnionCLI(LightningCLI):
     # Before anything is built
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        runs = self.args[0] in RUNNING
+        self.hosts = connect(self.args, runs)
+        with together():
+            self.check_arguments(parser, args)
+        command, folder = self.config["subcommand"], self.folder
+        if runs:
+            self.flags = agree_on_flags(self.options)
+            self.options["ckpt_path"] = choose_checkpoint(self.options.ckpt_path, folder, command == "fit")
+        with together():
+            self.wandb_id = apply_checkpoint(command, self.options, self.typed, self.configured, folder)
+            apply_adapter(command, self.options, self.typed, self.configured)
+
+    def check_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             flags = self.all_flags()
             raise explain_parsing(error, args, flags, args[0] if args[0] in flags else "") from error
-        self.typed, configured = given_keys(self.args)
-        command, given = self.config["subcommand"], self.typed | configured
+        self.typed, self.configured = given_keys(self.args)
+        command, given = self.config["subcommand"], self.typed | self.configured
         check_options(command, vars(self.options), given)
         check_trainer(command, vars(self.options.trainer), self.typed, given)
         if command in SESSION_COMMANDS:
             check_without_trainer(command, vars(self.options.trainer), self.typed)
         check_decoding(command, self.options.model, self.typed)
-        self.wandb_id = apply_checkpoint(command, self.options, self.typed, configured, self.folder)
-        apply_adapter(command, self.options, self.typed, configured)
 
     def all_flags(self) -> dict[str, list[str]]:
         """Return the names of the flags of each command, without dashes."""
@@ -176,19 +199,7 @@ class OnionCLI(LightningCLI):
         else:
             follow_launcher(self.options.trainer, self.typed)
         for arguments in wandb_arguments(self.options.trainer.logger):
-            self.prepare_wandb(arguments)
-
-    def prepare_wandb(self, arguments: Namespace) -> None:
-        """Continue the checkpoint's W&B run; work offline where W&B cannot be reached."""
-        if self.wandb_id:
-            arguments["id"] = self.wandb_id
-        if not arguments.get("offline") and is_rank_zero() and (reason := why_offline()):
-            arguments["offline"] = True
-            tell(f"W&B is offline: {reason}. Upload the run later with `wandb sync`.")
-        if arguments.get("offline"):
-            os.environ.setdefault("WANDB_SILENT", "true")  # otherwise W&B prints eight lines about syncing
-        for kind in ("DATA", "CACHE"):  # it would write into the home folder
-            os.environ.setdefault(f"WANDB_{kind}_DIR", str(Path(arguments.get("save_dir") or ".") / "wandb"))
+            prepare_wandb(arguments, self.wandb_id)
 
     # Building
 
@@ -236,7 +247,7 @@ class OnionCLI(LightningCLI):
             raise explain(error, built.trainer) from error
         check_strategy(trainer.strategy, built.trainer.strategy)
         compute_dtype(trainer.precision)  # a plugin may have set another one
-        join_restarted_job(trainer.strategy)
+        prepare_trainer(trainer, built.data, self.options.collective_timeout)
         if fits and not getattr(trainer, "fast_dev_run", False):
             trainer.loggers = [*trainer.loggers, MetricsCSV(self.folder)]
         return trainer
@@ -252,24 +263,25 @@ class OnionCLI(LightningCLI):
         configured = as_list(built.trainer.callbacks or [])
         check_callbacks(configured, self.options.trainer.enable_checkpointing)
         progress = [] if self.progress is None else [self.progress]
-        stop = GracefulStop(self.signals, self.saves)
+        first: list[pl.Callback] = [GracefulStop(self.signals, self.saves), Agreement(self.flags)]
         if self.subcommand == "fit":
             # They import bitsandbytes, peft and datasets, which takes seconds: too long for `--help`.
             from onion_lightning.planning.start_line import StartLine
             from onion_lightning.preview.first_row import FirstRow
             from onion_lightning.training.corpus_table import CorpusTable
 
-            folder = RunFolder(self.folder, self.options.ckpt_path is not None)
-            first = [stop, folder, CorpusTable(self.folder), FirstRow(), StartLine()]
+            self.run_folder = RunFolder(self.folder, self.options.ckpt_path is not None)
+            first += [self.run_folder, CorpusTable(self.folder), FirstRow(), StartLine()]
             built.checkpoint.enabled = self.saves
+            self.last = built.checkpoint
             best = [best_checkpoint(self.folder)] if self.saves else []
             if isinstance(self.progress, FitLines):
                 built.samples.report = self.progress.wrote_samples
             return [*first, *progress, *configured, built.checkpoint, built.samples, ExactResume(), *best]
         if self.subcommand in COMMANDS:
-            return [stop, *progress, *configured]
+            return [*first, *progress, *configured]
         built.articles.checkpoint = self.options.ckpt_path
-        return [stop, *progress, *configured, built.articles]
+        return [*first, *progress, *configured, built.articles]
 
     # Around the run
 
@@ -277,21 +289,10 @@ class OnionCLI(LightningCLI):
         self.began = time.monotonic()
 
     def after_fit(self) -> None:
-        """Print the result, where the checkpoint is, and how to write an article with it."""
         if getattr(self.trainer, "fast_dev_run", False):
             return
         self.finish_wandb()
-        minutes = (time.monotonic() - self.began) / 60
-        last, best = self.folder / "last.ckpt", self.folder / "best.ckpt"
-        figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
-        skipped = f" ({self.model.skipped_steps} more skipped in fp16)" if self.model.skipped_steps else ""
-        tell(f"\nDone: step {self.trainer.global_step}{skipped} after {minutes:.1f} minutes{perplexity}.")
-        if not self.saves:
-            tell("No checkpoint was written (--trainer.enable_checkpointing false).")
-            return
-        tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
-        tell(f"Write an article with it:\n  {predict_command(self.args, last)}")
+        report_fit(self.trainer, self.folder, self.saves, (time.monotonic() - self.began) / 60, self.args)
 
     def after_predict(self) -> None:
         self.config_init.predict.articles.finish(self.trainer)

@@ -1,7 +1,8 @@
-"""Handles SIGINT and SIGTERM: at once while loading or writing, after the optimizer step while training."""
+"""Handles SIGINT, SIGTERM and those of SLURM: at once while loading or writing, after the optimizer step while training."""
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,25 +13,34 @@ import torch.distributed as dist
 from onion_lightning.errors import Interrupted
 from onion_lightning.model.optimization.optimizer_step import HostCopy
 from onion_lightning.private_api import forget_sigterm_broadcast
+from onion_lightning.training.job.slurm import SIGNALS, job_id
 
 __all__ = ["GracefulStop", "StopSignals"]
 
+REPEATED = 0.5  # seconds: a signal that torchrun passes on arrives sooner
+
 
 class StopSignals:
-    """Handles SIGINT and SIGTERM, as a context manager.
+    """Handles SIGINT and SIGTERM, and under SLURM SIGUSR1 and SIGUSR2, as a context manager.
 
-    The handler raises `Interrupted`. While `deferred` is set it stores the signal in `received` instead, and a second
-    signal ends the process.
+    The handler raises `Interrupted`. While `deferred` is set it stores the signal in `received` instead, and another SIGINT
+    ends the process. Other signals that follow do not: SLURM sends SIGTERM to a job that it has warned with SIGUSR1, and
+    launchers pass on a signal that the rank has received itself.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.received_at = 0.0  # seconds
         self.deferred = False
         self.training_began = False
         self.before: dict[int, Any] = {}
 
+    @property
+    def signals(self) -> tuple[int, ...]:
+        return (signal.SIGINT, signal.SIGTERM, *(SIGNALS if job_id() else ()))
+
     def __enter__(self) -> "StopSignals":
-        self.before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {signum: signal.getsignal(signum) for signum in self.signals}
         self.install()
         return self
 
@@ -40,15 +50,17 @@ class StopSignals:
 
     def install(self) -> None:
         """Install the handler. Lightning installs one for SIGTERM when a loop starts, so this is repeated after it."""
-        signal.signal(signal.SIGINT, self.handle)
-        signal.signal(signal.SIGTERM, self.handle)
+        for signum in self.before:
+            signal.signal(signum, self.handle)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         if not self.deferred:
             raise Interrupted(signum)
         if self.received is not None:
-            os._exit(128 + signum)  # a second signal: the sender does not want to wait
-        self.received = signum
+            if signum == signal.SIGINT and time.monotonic() - self.received_at > REPEATED:
+                os._exit(128 + signum)  # the user does not want to wait
+            return
+        self.received, self.received_at = signum, time.monotonic()
 
 
 class GracefulStop(pl.Callback):

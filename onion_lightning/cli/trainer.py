@@ -1,5 +1,6 @@
 """Derives the Trainer's arguments from the configuration and the machine."""
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -27,11 +28,11 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 from onion_lightning.cli.launchers import count_devices
 from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.errors import OnionError, check_range, sentence
-from onion_lightning.messages import tell
+from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import best_precision, compute_dtype, has_bfloat16
 from onion_lightning.private_api import starts_ranks_midway
 from onion_lightning.training.session import TrainerFlags
-from onion_lightning.training.wandb_logger import CarefulWandbLogger
+from onion_lightning.training.wandb_logger import CarefulWandbLogger, why_offline
 
 __all__ = [
     "as_list",
@@ -44,6 +45,7 @@ __all__ = [
     "choose_accelerator",
     "choose_precision",
     "explain",
+    "prepare_wandb",
     "session_device",
     "trainer_flags",
     "training_device",
@@ -188,6 +190,24 @@ def wandb_arguments(configured: Any) -> list[Namespace]:
     """Return the `init_args` of each WandbLogger in the configuration's `trainer.logger`."""
     loggers = [one for one in as_list(configured) if isinstance(one, Namespace)]
     return [one["init_args"] for one in loggers if one["class_path"].endswith(f".{WandbLogger.__name__}")]
+
+
+def prepare_wandb(arguments: Namespace, run: str | None) -> None:
+    """Continue a checkpoint's W&B run; work offline where W&B cannot be reached.
+
+    Args:
+        arguments: of a WandbLogger, changed in place.
+        run: the id of the checkpoint's W&B run, if any.
+    """
+    if run:
+        arguments["id"] = run
+    if not arguments.get("offline") and is_rank_zero() and (reason := why_offline()):
+        arguments["offline"] = True
+        tell(f"W&B is offline: {reason}. Upload the run later with `wandb sync`.")
+    if arguments.get("offline"):
+        os.environ.setdefault("WANDB_SILENT", "true")  # otherwise W&B prints eight lines about syncing
+    for kind in ("DATA", "CACHE"):  # it would write into the home folder
+        os.environ.setdefault(f"WANDB_{kind}_DIR", str(Path(arguments.get("save_dir") or ".") / "wandb"))
 
 
 def build_loggers(configured: Any, built: Any) -> list[Logger] | bool | None:

@@ -1,4 +1,4 @@
-"""Checks the flags of the data module."""
+"""Checks the flags of the data module, and lists those that a checkpoint saves."""
 
 import os
 from typing import Any
@@ -7,7 +7,7 @@ from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.files.columns import Columns
 from onion_lightning.errors import OnionError, check_range
 
-__all__ = ["check_flags", "check_length"]
+__all__ = ["check_flags", "check_length", "check_split", "saved_flags"]
 
 
 def check_flags(data: Any) -> None:
@@ -90,3 +90,38 @@ def check_columns(columns: Columns) -> None:
             raise OnionError(f"--data.{flag} {value!r}: must be one character, and not a quote or a line break.")
     if delimiter is not None and delimiter == escapechar:
         raise OnionError(f"--data.escapechar {escapechar}: is the --data.delimiter too; give another character.")
+
+
+def check_split(data: Any, split: str) -> None:
+    """Check that a split of an `OnionDataModule` has rows, if the Trainer needs them.
+
+    Raises:
+        OnionError: it is empty.
+    """
+    trainer = data.trainer
+    fits = trainer is not None and trainer.state.fn == "fit"
+    unused = getattr(trainer, "limit_val_batches", 1) == 0 or (fits and data.fractions[0] == 0)
+    if len(data.encoded[split]) or (split == "validation" and unused):
+        return
+    flag, value = ("test", data.fractions[1]) if split == "test" else ("val", data.fractions[0])
+    raise OnionError(
+        f"--data.{flag}_fraction {value}: leaves no {split} rows among the {data.report.kept} that remain from"
+        f" {data.path} after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows"
+        + (", or 0 to train without validation." if fits and split == "validation" else ".")
+    )
+
+
+def saved_flags(data: Any) -> dict[str, Any]:
+    """Return the flags of an `OnionDataModule` that determine the rows, their length and the steps."""
+    return {
+        "global_batch_size": data.global_batch_size,
+        "max_length": data.max_length,
+        "overflow": data.overflow,
+        "min_words": data.cleaning.min_words,
+        "truncated": data.cleaning.truncated,
+        "skip_cleaning": list(data.cleaning.skipped),
+        "near_duplicates": data.filters.near_duplicates,
+        "language": data.filters.language,
+        "val_fraction": data.fractions[0],
+        "test_fraction": data.fractions[1],
+    }

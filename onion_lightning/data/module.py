@@ -1,5 +1,6 @@
 """OnionDataModule: headline/article pairs as batches of token ids, and headlines to write articles for."""
 
+import contextlib
 import hashlib
 import os
 from functools import cached_property
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.files.columns import Columns
-from onion_lightning.data.flags import check_flags, check_length
+from onion_lightning.data.flags import check_flags, check_length, check_split, saved_flags
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
@@ -21,6 +22,8 @@ from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
+from onion_lightning.ranks import connected, together
+from onion_lightning.seeding import hash64
 
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
     import datasets
@@ -115,16 +118,26 @@ class OnionDataModule(pl.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.resume_at = (0, 0)  # epoch, global batches already processed in it
         self.done_batches: set[int] = set()  # batches of headlines that an interrupted `predict` already wrote
+        self.shares_cache = False  # with rank 0, which then fills it alone; set by the command
         self.prepared: Encoded | None = None  # by `prepare_data`, for the `setup` that follows
         self.encoded: dict[str, datasets.Dataset] = {}
         self.texts: dict[str, datasets.Dataset] = {}
         check_flags(self)
 
     def prepare_data(self) -> None:
-        """Fill the caches, in one process per node."""
+        """Fill the caches, in one process per machine, or in one of all if they share the cache of rank 0."""
         if self.trainer is not None and self.trainer.predicting:
             load_tokenizer(self.base_model)
         else:
+            self.fill_cache(self.trainer is None or self.trainer.is_global_zero)
+
+    def fill_cache(self, is_rank_zero: bool) -> None:
+        """Encode the corpus, unless rank 0 does so in the same cache."""
+        if self.shares_cache and not is_rank_zero:
+            return
+        with (
+            contextlib.suppress(OnionError) if connected() else contextlib.nullcontext()
+        ):  # `setup` raises it on all ranks
             self.prepared = self.encode()
 
     def setup(self, stage: str) -> None:
@@ -133,22 +146,33 @@ class OnionDataModule(pl.LightningDataModule):
         Raises:
             OnionError: a split that the stage needs is empty, or there are no headlines.
         """
-        if stage == "predict":
-            self.tokenizer = load_tokenizer(self.base_model)
-            streamed = self.read_stream_once()
-            self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context, streamed)
-            assert self.trainer is not None
-            batches = len(self.held_out_sampler([0] * len(self.rows), self.predict_batch_size))
-            check_fraction(self.trainer, "limit_predict_batches", batches)
-            return
+        streamed = self.read_stream_once() if stage == "predict" else None
+        with together():
+            if stage == "predict":
+                self.load_headlines(streamed)
+            else:
+                self.load_corpus(stage)
+
+    def load_headlines(self, streamed: bytes | None) -> None:
+        """Load the headlines of `predict`; `streamed` is the content of a file that can be read only once."""
+        self.tokenizer = load_tokenizer(self.base_model)
+        self.rows = load_headlines(self.headlines, self.headlines_file, self.tokenizer, self.context, streamed)
+        assert self.trainer is not None
+        batches = len(self.held_out_sampler([0] * len(self.rows), self.predict_batch_size))
+        check_fraction(self.trainer, "limit_predict_batches", batches)
+
+    def load_corpus(self, stage: str) -> None:
+        """Load the splits of a stage."""
         self.encoded, self.texts, self.report = self.prepared or self.encode()
         self.prepared = None  # a later stage reads the files again
         for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
-            self.check_split(split)
+            check_split(self, split)
             self.check_held_out(split)
         if stage == "fit":
             self.make_sampler()
-            self.skip_validation()
+            if self.fractions[0] == 0 and self.trainer is not None:
+                self.trainer.limit_val_batches = 0
+                tell("--data.val_fraction 0: training without validation, samples and best.ckpt.")
 
     def encode(self) -> "Encoded":
         """Return the encoded corpus, from the cache if possible, and set the tokenizer."""
@@ -182,31 +206,11 @@ class OnionDataModule(pl.LightningDataModule):
         """The base model's context length in tokens."""
         return int(load_config(self.base_model).max_position_embeddings)
 
-    def check_split(self, split: str) -> None:
-        trainer = self.trainer
-        fits = trainer is not None and trainer.state.fn == "fit"
-        unused = getattr(trainer, "limit_val_batches", 1) == 0 or (fits and self.fractions[0] == 0)
-        if len(self.encoded[split]) or (split == "validation" and unused):
-            return
-        flag, value = ("test", self.fractions[1]) if split == "test" else ("val", self.fractions[0])
-        raise OnionError(
-            f"--data.{flag}_fraction {value}: leaves no {split} rows among the {self.report.kept} that remain from"
-            f" {self.path} after cleaning; give a {'smaller' if split == 'train' else 'larger'} fraction, or more rows"
-            + (", or 0 to train without validation." if fits and split == "validation" else ".")
-        )
-
     def check_held_out(self, split: str) -> None:
         """Check the fraction of a held-out split that this command reads; `evaluate` has limits of its own."""
         flag = {"validation": "limit_val_batches", "test": "limit_test_batches"}.get(split)
         if flag is not None and self.trainer is not None and not self.trainer.predicting:
             check_fraction(self.trainer, flag, len(self.held_out_sampler(self.column(split, "length"))))
-
-    def skip_validation(self) -> None:
-        """Have the Trainer run no validation if `--data.val_fraction 0` asks for none."""
-        assert self.trainer is not None
-        if self.fractions[0] == 0:
-            self.trainer.limit_val_batches = 0
-            tell("--data.val_fraction 0: training without validation, samples and best.ckpt.")
 
     def make_sampler(self) -> None:
         """Form the global batches, and set the Trainer's gradient accumulation to one optimizer step per global batch."""
@@ -238,18 +242,7 @@ class OnionDataModule(pl.LightningDataModule):
 
     def flags(self) -> dict[str, Any]:
         """Return the flags saved in a checkpoint: those that determine the rows, their length and the steps."""
-        return {
-            "global_batch_size": self.global_batch_size,
-            "max_length": self.max_length,
-            "overflow": self.overflow,
-            "min_words": self.cleaning.min_words,
-            "truncated": self.cleaning.truncated,
-            "skip_cleaning": list(self.cleaning.skipped),
-            "near_duplicates": self.filters.near_duplicates,
-            "language": self.filters.language,
-            "val_fraction": self.fractions[0],
-            "test_fraction": self.fractions[1],
-        }
+        return saved_flags(self)
 
     def headlines_of(self, epoch: int, step: int, most: int = 8) -> list[str]:
         """Return the first few headlines of the global batch of an optimizer step."""
@@ -259,12 +252,20 @@ class OnionDataModule(pl.LightningDataModule):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that determines the order of training rows: the rows, the seed and the global batch size."""
-        rows = hashlib.sha256()
-        for batch in self.texts["train"].iter(1000):
-            open_ended = () if all(batch["whole"]) else (batch["whole"],)
-            rows.update(repr((batch["headline"], batch["article"], *open_ended)).encode())
-        parts = (rows.hexdigest(), self.max_length, self.seed, self.global_batch_size)
+        from onion_lightning.data.encoding import rows_digest
+
+        parts = (rows_digest(self.texts["train"]), self.max_length, self.seed, self.global_batch_size)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def identity(self) -> dict[str, str]:
+        """Return what must be the same on all ranks, by flag: the headlines of `predict`, or rows, splits and tokenizer."""
+        if not self.texts:
+            return {
+                "--data.headlines": f"{len(self.rows)} headlines (fingerprint {hash64(repr(self.rows)) % 2**32:08x})"
+            }
+        from onion_lightning.data.encoding import identify
+
+        return identify(self.texts, self.tokenizer, self.max_length, self.overflow)
 
     def train_dataloader(self) -> DataLoader:
         return self.example_dataloader("train", self.sampler)

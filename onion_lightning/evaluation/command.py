@@ -17,6 +17,7 @@ from onion_lightning.evaluation.tasks import SYSTEMS, EvaluationData
 from onion_lightning.evaluation.terminal import show_evaluation
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
+from onion_lightning.ranks import on_rank_zero
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["run_evaluate"]
@@ -28,7 +29,7 @@ def run_evaluate(
     datamodule: OnionDataModule,
     ckpt_path: str | None = None,
     shots: int = 3,
-    n: int | None = None,
+    count: int | None = None,
     batch_size: int = 8,
     output: str = "evaluation",
     overwrite: bool = False,
@@ -41,7 +42,7 @@ def run_evaluate(
         datamodule: provides the test headlines and, from the training split, the few-shot examples.
         ckpt_path: checkpoint of the fine-tuned model (required): a file, last, best, or a folder of adapters.
         shots: number of training examples in the few-shot prompt.
-        n: number of test headlines; by default 32, or all of them if there are fewer.
+        count: number of test headlines; by default 32, or all of them if there are fewer.
         batch_size: number of headlines per batch on each device.
         output: folder for report.html, metrics.json and samples.jsonl.
         overwrite: replace an existing report in the output folder.
@@ -49,10 +50,10 @@ def run_evaluate(
     Raises:
         OnionError: a flag is invalid, or the corpus is too small.
     """
-    check_flags(ckpt_path, shots, n, batch_size)
+    check_flags(ckpt_path, shots, count, batch_size)
     check_limits(trainer)
-    folder = check_folder(output, FILES, overwrite)
-    data = EvaluationData(datamodule, shots, n, batch_size, model.decoding.max_new_tokens)
+    folder = on_rank_zero(lambda: check_folder(output, FILES, overwrite))
+    data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens)
     evaluator = Evaluator(model, data)
     trainer.predict(evaluator, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
     if trainer.is_global_zero:
@@ -61,22 +62,22 @@ def run_evaluate(
         publish(metrics, samples, folder, trainer.loggers)
 
 
-def check_flags(ckpt_path: str | None, shots: int, n: int | None, batch_size: int) -> None:
+def check_flags(ckpt_path: str | None, shots: int, count: int | None, batch_size: int) -> None:
     if ckpt_path is None:
         raise OnionError("--ckpt_path: evaluate needs the checkpoint of a fine-tuned model; give a file, last or best.")
     check_range("--shots", shots, shots >= 0, "at least 0")
-    check_range("--n", n, n is None or n >= 2, "at least 2")
+    check_range("--count", count, count is None or count >= 2, "at least 2")
     check_range("--batch_size", batch_size, batch_size >= 1, "at least 1")
 
 
 def check_limits(trainer: pl.Trainer) -> None:
     """Reject flags that would skip batches: every article is needed to compare the systems."""
     if fast := getattr(trainer, "fast_dev_run", False):
-        raise OnionError(f"--trainer.fast_dev_run {fast}: evaluate needs all batches; use --n for fewer headlines.")
+        raise OnionError(f"--trainer.fast_dev_run {fast}: evaluate needs all batches; use --count for fewer headlines.")
     limit = trainer.limit_predict_batches
     if not isinstance(limit, float) or limit != 1:  # a float is a fraction, an int a number of batches
         raise OnionError(
-            f"--trainer.limit_predict_batches {limit}: evaluate needs all batches; use --n for fewer headlines."
+            f"--trainer.limit_predict_batches {limit}: evaluate needs all batches; use --count for fewer headlines."
         )
 
 

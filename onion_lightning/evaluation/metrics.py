@@ -38,7 +38,7 @@ class EvaluationSettings:
 
     Attributes:
         headlines: number of evaluated headlines.
-        n: value of `--n`; None by default.
+        n: value of `--count`; None by default.
         shots: value of `--shots`.
         shots_least: smallest number of examples in a few-shot prompt, where fewer than `shots` fit.
         seed: seed of the model, which generation depends on.

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
+from onion_lightning.ranks import together
 
 __all__ = [
     "DEFAULT_N",
@@ -104,7 +105,8 @@ class EvaluationData(pl.LightningDataModule):
         self.rows: list[Row] = []
 
     def prepare_data(self) -> None:
-        self.datamodule.encode()
+        assert self.trainer is not None
+        self.datamodule.fill_cache(self.trainer.is_global_zero)
 
     def setup(self, stage: str) -> None:
         """Sample the test headlines and the few-shot examples.
@@ -115,12 +117,20 @@ class EvaluationData(pl.LightningDataModule):
         data = self.datamodule
         data.trainer = self.trainer
         data.setup("test")
+        with together():
+            self.choose_rows(data)
+
+    def choose_rows(self, data: OnionDataModule) -> None:
         available = len(data.encoded["test"])
         self.check_size(available)
         count = min(self.n or DEFAULT_N, available)
         chosen = sorted(random.Random(data.seed).sample(range(available), count))
         examples, context = choose_examples(data, self.shots), data.context
         self.rows = [self.make_row(position, at, examples, context) for position, at in enumerate(chosen)]
+
+    def identity(self) -> dict[str, str]:
+        """Return what must be the same on all ranks."""
+        return self.datamodule.identity()
 
     def check_size(self, available: int) -> None:
         if available < 2:
@@ -129,7 +139,9 @@ class EvaluationData(pl.LightningDataModule):
                 f" and the split has {available}; train with a larger fraction, or use a larger corpus."
             )
         if self.n is not None and available < self.n:
-            raise OnionError(f"--n {self.n}: the test split has {available} headlines; give --n {available} or less.")
+            raise OnionError(
+                f"--count {self.n}: the test split has {available} headlines; give --count {available} or less."
+            )
 
     def make_row(self, position: int, at: int, examples: list[list[int]], context: int) -> Row:
         text, encoded = self.datamodule.texts["test"][at], self.datamodule.encoded["test"][at]

@@ -51,7 +51,7 @@ def notes(settings: EvaluationSettings) -> list[str]:
     """Return what the user should know about the number of headlines and examples."""
     lines = []
     if settings.n is None and settings.headlines < DEFAULT_N:
-        lines.append(f"evaluated all {settings.headlines} test headlines; the default is {DEFAULT_N} (--n)")
+        lines.append(f"evaluated all {settings.headlines} test headlines; the default is {DEFAULT_N} (--count)")
     if settings.shots_least < settings.shots:
         lines.append(
             f"for some headlines, only {settings.shots_least} of {settings.shots} few-shot examples fit (--shots)"

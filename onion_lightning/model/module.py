@@ -30,6 +30,7 @@ from onion_lightning.model.packed_rows import noisy_embeddings, pack_rows, packe
 from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weights
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer
+from onion_lightning.ranks import together
 from onion_lightning.seeding import mix_seed
 
 if TYPE_CHECKING:  # see adapters/insertion.py
@@ -158,7 +159,8 @@ class OnionModule(TrainingHooks):
         if trainer is None:
             self.load_base(torch.device("cpu"))
         else:
-            self.load_base(trainer.strategy.root_device, trainer.precision)
+            with together():
+                self.load_base(trainer.strategy.root_device, trainer.precision)
             exclude_frozen_weights(self)
             check_same_weights(self, self.base_model)
 

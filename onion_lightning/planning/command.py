@@ -16,6 +16,7 @@ def run_plan(
     model: OnionModule,
     datamodule: OnionDataModule,
     gpu: str | None = None,
+    network: str | None = None,
     price_per_hour: float | None = None,
     probe: bool = False,
     find_batch_size: bool = False,
@@ -30,6 +31,8 @@ def run_plan(
         datamodule: the flags of the corpus.
         gpu: card to plan for, such as "A100 80GB" or RTX4090, or its memory, such as 24GB; by default, the card of this
             machine, or its CPU.
+        network: what connects each node to the others, such as "25 Gbit/s", "10 GB/s" or "25 Gbit/s, 50 us" (its latency); to
+            see what communication takes with --trainer.num_nodes above 1.
         price_per_hour: price of one device for an hour, in any currency.
         probe: train three optimizer steps on this machine, and compare their time and memory with the prediction.
         find_batch_size: look for the largest --data.batch_size that fits and divides the global batch.
@@ -41,7 +44,7 @@ def run_plan(
 
     check_range("--price_per_hour", price_per_hour, price_per_hour is None or price_per_hour >= 0, "at least 0")
     folder = None if output is None else check_folder(output, [DATA], overwrite)
-    plan = gather_plan(session, model, datamodule, gpu, price_per_hour, probe, find_batch_size)
+    plan = gather_plan(session, model, datamodule, gpu, network, price_per_hour, probe, find_batch_size)
     if folder is not None:
         write_folder(folder, {DATA: plan.to_json()})
     show_plan(plan, None if folder is None else folder / DATA)

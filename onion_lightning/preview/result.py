@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from onion_lightning.data.flags import check_split
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.packed_rows import attends_only
 from onion_lightning.pretrained.locate import load_config
@@ -115,7 +116,7 @@ def gather_preview(data: OnionDataModule, count: int) -> Preview:
     from onion_lightning.data.corpus import examine  # late: `--help` imports this module
 
     data.encoded, data.texts, data.report = data.encode()
-    data.check_split("train")
+    check_split(data, "train")
     read = examine(data.path, data.columns, data.cleaning, data.filters)
     pads, sampler = not attends_only(load_config(data.base_model)), data.global_sampler()
     places = choose_places(sampler, count, rows_without_eos(data))

@@ -20,6 +20,7 @@ from onion_lightning.training.peft_checkpoint import checkpoint_from_folder
 
 __all__ = [
     "AtomicCheckpointIO",
+    "is_valid",
     "read_checkpoint",
     "resolve",
 ]

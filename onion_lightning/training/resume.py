@@ -1,5 +1,6 @@
 """Saves the position in the epoch, and resumes a run from exactly there."""
 
+import uuid
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -9,6 +10,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.optimization.optimizer import total_steps
+from onion_lightning.training.job.slurm import job_id
 
 __all__ = ["ExactResume"]
 
@@ -22,6 +24,7 @@ class ExactResume(pl.Callback):
 
     def __init__(self) -> None:
         self.restarted: int | None = None  # the epoch that restarts with new rows
+        self.run = uuid.uuid4().hex  # the run's identity, also after it was resumed
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -34,6 +37,7 @@ class ExactResume(pl.Callback):
             "flags": {f"data.{name}": value for name, value in data.flags().items()},
             "position": {"epoch": module.current_epoch, "step": step, "skipped_steps": module.skipped_steps},
             "rows": data.fingerprint,
+            "run": {"id": self.run, "job": job_id()},
             "wandb_id": None if wandb_id is None else str(wandb_id),
         }
 
@@ -51,6 +55,7 @@ class ExactResume(pl.Callback):
                 "--ckpt_path: has adapters but no position in a run, so training cannot resume from it; give a checkpoint"
                 " that fit wrote."
             )
+        self.run = saved.get("run", {}).get("id") or self.run
         epoch, step = saved["position"]["epoch"], saved["position"]["step"]
         if saved["rows"] != data.fingerprint and step > 0:
             pl.utilities.rank_zero_warn(

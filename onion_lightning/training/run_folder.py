@@ -1,9 +1,9 @@
-"""Creates the run's folder, moves an earlier run's files aside, and reads what a run left there."""
+"""Creates and locks the run's folder, moves an earlier run's files aside, and reads what a run left there."""
 
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning.pytorch as pl
 import yaml
@@ -11,6 +11,8 @@ import yaml
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.adapter_folder import is_adapter_folder, read_settings
+from onion_lightning.ranks import on_rank_zero
+from onion_lightning.training.job.lock import lock_folder
 
 __all__ = ["RunFolder", "decoding_of_run", "move_aside", "read_run_config"]
 
@@ -19,7 +21,7 @@ RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "samples.txt", "corpus_rep
 
 
 class RunFolder(pl.Callback):
-    """Creates the run's folder when `fit` starts. A run that does not resume moves an earlier run's files aside.
+    """Creates the run's folder when `fit` starts, and locks it. A new run moves an earlier run's files aside.
 
     Args:
         folder: the run's folder.
@@ -29,12 +31,21 @@ class RunFolder(pl.Callback):
     def __init__(self, folder: Path, resumes: bool) -> None:
         self.folder = folder
         self.resumes = resumes
+        self.lock: IO[str] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit" or getattr(trainer, "fast_dev_run", False) or not trainer.is_global_zero:
-            return
+        if stage == "fit" and not getattr(trainer, "fast_dev_run", False):
+            on_rank_zero(self.take)
+
+    def take(self) -> None:
+        """Create and lock the folder, and move aside what is there.
+
+        Raises:
+            OnionError: another run is using it, or it cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = lock_folder(self.folder)
             moved = None if self.resumes else move_aside(self.folder)
         except OSError as error:
             raise OnionError(
@@ -44,6 +55,11 @@ class RunFolder(pl.Callback):
             raise OnionError(f"--checkpoint.dirpath {self.folder}: cannot be written; give another folder.")
         if moved:
             tell(f"Moved the files of an earlier run to {moved}; --ckpt_path {moved / 'last.ckpt'} resumes that run.")
+
+    def release(self) -> None:
+        """Let other runs use the folder. The operating system does so when the process ends."""
+        if self.lock is not None:
+            self.lock.close()
 
 
 def move_aside(folder: Path) -> Path | None:

@@ -53,7 +53,7 @@ def run_verify(
     datamodule: OnionDataModule,
     path: str = "exported",
     ckpt_path: str | None = None,
-    n: int = COUNT,
+    count: int = COUNT,
     tolerance: float = TOLERANCE,
     url: str | None = None,
     url_model: str | None = None,
@@ -69,7 +69,7 @@ def run_verify(
         datamodule: held-out headlines and articles are those of its test split.
         path: folder that export wrote.
         ckpt_path: checkpoint that was exported (required): a file, last or best.
-        n: number of held-out headlines.
+        count: number of held-out headlines.
         tolerance: largest difference in nats of the held-out loss, and of a token's log-probability on average; for the
             latter five times as much in bfloat16.
         url: address of a server with the exported model (vLLM, llama.cpp, Ollama), to compare it as well.
@@ -80,7 +80,7 @@ def run_verify(
     check_range("--tolerance", tolerance, math.isfinite(tolerance) and tolerance > 0, "above 0, in nats")
     if url_model is not None and url is None:
         raise OnionError(f"--url_model {url_model}: has no effect without --url; give both.")
-    verify_folder(session, model, datamodule, check_path(path), ckpt_path, n, tolerance, url, url_model)
+    verify_folder(session, model, datamodule, check_path(path), ckpt_path, count, tolerance, url, url_model)
 
 
 def verify_folder(

@@ -37,7 +37,7 @@ def choose_probes(data: OnionDataModule, count: int) -> list[Probe]:
     Raises:
         OnionError: the number is out of range, the corpus cannot be read, or both splits are empty.
     """
-    check_range("--n", count, MIN_PROBES <= count <= MAX_PROBES, f"from {MIN_PROBES} to {MAX_PROBES}")
+    check_range("--count", count, MIN_PROBES <= count <= MAX_PROBES, f"from {MIN_PROBES} to {MAX_PROBES}")
     data.encoded, data.texts, data.report = data.encode()
     split = next((name for name in ("test", "validation") if len(data.encoded[name])), None)
     if split is None:

@@ -7,6 +7,7 @@ from onion_lightning.errors import OnionError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "RANK": "0"}
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}
+SLURM |= {"SLURM_STEP_ID": "0"}  # set by srun
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,12 @@ def test_without_a_launcher_and_in_an_interactive_job_nothing_changes(environmen
 
 
 def test_tasks_that_slurm_may_distribute_unevenly_are_refused(environment):
-    environment({"SLURM_NTASKS": "8"})
+    environment({"SLURM_NTASKS": "8", "SLURM_STEP_ID": "0"})
     with pytest.raises(OnionError, match=r"--ntasks 8: .* give --ntasks-per-node in the batch script instead\."):
+        find_launcher()
+
+
+def test_a_command_without_srun_in_a_job_of_several_tasks_is_refused(environment):
+    environment({name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"})
+    with pytest.raises(OnionError, match=r"--ntasks 8: this command is one process and would wait for 7 others"):
         find_launcher()

@@ -41,15 +41,33 @@ def test_a_deferred_signal_is_stored(signum):
         assert signals.received == signum
 
 
-def test_a_second_deferred_signal_ends_the_process_with_its_status(monkeypatch):
-    statuses = []
+def test_another_deferred_ctrl_c_ends_the_process_and_a_signal_that_is_passed_on_does_not(monkeypatch):
+    statuses, now = [], [0.0]
     monkeypatch.setattr(os, "_exit", statuses.append)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with StopSignals() as signals:
         signals.deferred = True
         signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # by torchrun, which has received it as well
+        now[0] = 2.0
+        signal.raise_signal(signal.SIGTERM)  # by SLURM, after the signal that warns
         assert statuses == []
-        signal.raise_signal(signal.SIGTERM)
-    assert statuses == [128 + signal.SIGTERM]
+        signal.raise_signal(signal.SIGINT)
+        assert signals.received == signal.SIGINT
+    assert statuses == [128 + signal.SIGINT]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
+def test_the_signals_of_slurm_are_handled_in_its_jobs_only(environment, signum):
+    environment({})
+    with StopSignals():
+        assert signal.getsignal(signum) == signal.SIG_DFL
+    environment({"SLURM_JOB_ID": "7"})
+    with StopSignals() as signals:
+        signals.deferred = True
+        signal.raise_signal(signum)
+        assert signals.received == signum
+    assert signal.getsignal(signum) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("signum", BOTH)

@@ -230,12 +230,12 @@ OTHERS = {  # fit --ckpt_path is a resume
     "validate": (),
     "test": (),
     "predict": ("--data.headlines", "Area Man Wins"),
-    "evaluate": ("--n", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
+    "evaluate": ("--count", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
     "attend": ("--text", TEXT, "--query", "San Francisco", "--key", "University of California", "--output", "a"),
     "export": ("--output", "x"),
     "plan": (),
     "preview": ("--rows", "2"),
-    "verify": ("--n", "2", "--model.max_new_tokens", "4"),
+    "verify": ("--count", "2", "--model.max_new_tokens", "4"),
 }
 WITHOUT_CHECKPOINT = ("plan", "preview")
 OVERWRITE = ("attend", "export", "preview")

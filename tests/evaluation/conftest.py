@@ -11,7 +11,18 @@ from onion_lightning.evaluation.style import TextMeasures
 from onion_lightning.evaluation.tasks import ScoredArticle
 from tests.conftest import records
 
-SMALL = ("--model.max_new_tokens", "6", "--data.test_fraction", "0.5", "--shots", "1", "--n", "5", "--batch_size", "2")
+SMALL = (
+    "--model.max_new_tokens",
+    "6",
+    "--data.test_fraction",
+    "0.5",
+    "--shots",
+    "1",
+    "--count",
+    "5",
+    "--batch_size",
+    "2",
+)
 UNCUT = ("--data.max_length", "400")  # no training example is cut
 MEASURES = TextMeasures(
     words=2,

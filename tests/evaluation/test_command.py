@@ -32,7 +32,7 @@ def test_the_report_contains_the_metrics_and_each_headline_once(evaluated):
 def test_the_tuned_loss_equals_the_test_loss_and_the_same_seed_produces_the_same_report(
     evaluated, run, tmp_path, capsys
 ):
-    every = ("--n", "10", "--model.load_in", "none")
+    every = ("--count", "10", "--model.load_in", "none")
     metrics, _, page = evaluated(*every)
     again, _, same = evaluated(*every, name="again")
     assert again == metrics
@@ -62,8 +62,8 @@ def test_the_report_does_not_depend_on_the_number_of_ranks(evaluated, flags, she
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--n", "500"], "--n 500: the test split has 10 headlines"),
-        (["--n", "1"], "--n 1: must be at least 2"),
+        (["--count", "500"], "--count 500: the test split has 10 headlines"),
+        (["--count", "1"], "--count 1: must be at least 2"),
         (["--shots", "-1"], "--shots -1: must be at least 0."),
         (["--batch_size", "0"], "--batch_size 0: must be at least 1."),
         (["--shots", "900"], "--shots 900: only 4 training examples fit in --data.max_length 200 without being cut"),

@@ -23,7 +23,7 @@ def test_main_metrics_differences_and_the_path_of_the_report_are_printed(capsys,
 
 
 def test_a_note_says_when_headlines_or_examples_are_fewer_than_expected(capsys, tmp_path):
-    few = "evaluated all 3 test headlines; the default is 32 (--n)"
+    few = "evaluated all 3 test headlines; the default is 32 (--count)"
     cut = "for some headlines, only 1 of 3 few-shot examples fit (--shots)"
     assert few in printed(capsys, tmp_path)
     assert few not in printed(capsys, tmp_path, n=3)

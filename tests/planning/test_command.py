@@ -51,7 +51,7 @@ def test_the_memory_is_the_prediction_for_the_largest_micro_batch_on_one_of_the_
     for checkpointing in (False, True):
         expected = predict_memory(load_config(str(tiny_base)), gradient_checkpointing=checkpointing, **flags, **shape)
         assert peak(plan, checkpointing) == expected.total
-    assert plan["cost"]["exchanged"] == expected.gradients + 12
+    assert plan["cost"]["exchanged"] == expected.gradients + 8
     assert plan["fits"]
 
 
@@ -88,6 +88,16 @@ def test_the_price_is_that_of_each_device(planned, capsys):
     assert one["cost"]["money"] == pytest.approx([2 / 3600 * end for end in one["cost"]["seconds"]])
     assert two["cost"]["money"] == pytest.approx([4 / 3600 * end for end in two["cost"]["seconds"]])
     assert "cost of the run" in capsys.readouterr().err
+
+
+def test_a_network_adds_the_communication_of_several_nodes(planned, capsys):
+    plan = planned(
+        "--gpu", "T4", *GPUS[:4], "--trainer.devices", "4", "--trainer.num_nodes", "2", "--network", "1 GB/s, 2 ms"
+    )
+    assert plan["target"]["network"] == {"name": "1 GB/s, 2 ms", "bandwidth": 1e9, "latency": pytest.approx(2e-3)}
+    assert [one["link"] for one in plan["cost"]["communication"]] == ["NVLink", "PCIe"]
+    assert all(one["between"] > 3 * 2 * 2e-3 and one["share"][0] > 0 for one in plan["cost"]["communication"])
+    assert "between 2 nodes, 1 GB/s, 2 ms" in capsys.readouterr().err
 
 
 def test_the_checkpoint_of_a_run_has_the_predicted_size(run, planned, tmp_path):
@@ -138,6 +148,8 @@ def test_a_config_for_gpus_without_a_card_lists_those_that_it_fits(planned, caps
         (("--gpu", "A100"), "--gpu A100: may be A100 40GB or A100 80GB"),
         (("--gpu", "Voodoo 2"), "--gpu Voodoo 2: is not in the table of cards"),
         (("--price_per_hour", "-1"), "--price_per_hour -1.0: must be at least 0"),
+        (("--network", "fast", "--trainer.num_nodes", "2"), "--network fast: must be a rate above 0 such as"),
+        (("--network", "25 Gbit/s"), "--network 25 Gbit/s: has no effect on one node; give --trainer.num_nodes 2"),
         (("--trainer.devices", "0"), "--trainer.devices 0: must be at least 1"),
         (
             ("--trainer.devices=-1",),

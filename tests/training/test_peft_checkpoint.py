@@ -56,7 +56,7 @@ def test_predict_evaluate_validate_attend_and_export_take_the_folder_as_a_checkp
     assert records(tmp_path / "articles.jsonl")[0]["article"] != tuned
     run("validate", *given)
     run("test", *given)
-    run("evaluate", *given, "--n", "2", "--shots", "0", "--output", str(tmp_path / "e"))
+    run("evaluate", *given, "--count", "2", "--shots", "0", "--output", str(tmp_path / "e"))
     phrases = ("--text", "The egg said that the egg is full.", "--query", "full", "--key", "said")
     run("attend", *given, *phrases, "--output", str(tmp_path / "a"))
     assert set(json.loads((tmp_path / "a" / "attention.json").read_text())["systems"]) == {"base", "tuned"}

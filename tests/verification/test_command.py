@@ -10,7 +10,7 @@ from onion_lightning.cli.main import main
 from onion_lightning.verification import command
 from tests.export.conftest import trained
 
-LENGTH = ("--model.max_new_tokens", "6", "--n", "3")
+LENGTH = ("--model.max_new_tokens", "6", "--count", "3")
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_export_verifies_its_folder_before_it_is_pushed(run, checkpoint, tmp_pat
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--n", "1"), "--n 1: must be from 2 to 1000."),
+        (("--count", "1"), "--count 1: must be from 2 to 1000."),
         (("--tolerance", "0"), "--tolerance 0.0: must be above 0, in nats."),
         (("--url_model", "egg"), "--url_model egg: has no effect without --url; give both."),
         (("--url", "http://127.0.0.1:9"), "/v1/models does not answer"),

@@ -74,7 +74,7 @@ def verify(flags, checkpoint, tmp_path, capsys):
 
     def command(*more):
         capsys.readouterr()
-        words = (*more, "--path", str(tmp_path / "exported"), "--ckpt_path", str(checkpoint), "--n", "3")
+        words = (*more, "--path", str(tmp_path / "exported"), "--ckpt_path", str(checkpoint), "--count", "3")
         status = main(flags("verify", *words, "--model.max_new_tokens", "6", "--model.load_in", "none"))
         figures = json.loads((tmp_path / "exported" / "verify.json").read_text(encoding="utf-8"))["forms"]
         return status, {one["form"]: one for one in figures}, capsys.readouterr().err.strip().splitlines()[-1]
@@ -116,7 +116,7 @@ def test_the_gguf_file_of_the_base_model_beside_adapters_is_not_taken_for_the_me
 def test_a_damaged_gguf_file_is_refused(exported, flags, checkpoint, capsys):
     folder = exported("--merge", "true")
     (folder / "model.gguf").write_bytes(b"GGUF and no more")
-    words = ("--path", str(folder), "--ckpt_path", str(checkpoint), "--n", "3", "--model.load_in", "none")
+    words = ("--path", str(folder), "--ckpt_path", str(checkpoint), "--count", "3", "--model.load_in", "none")
     assert main(flags("verify", *words)) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith(f"error: --path {folder}: its model.gguf cannot be loaded (")

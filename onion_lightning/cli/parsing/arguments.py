@@ -20,6 +20,7 @@ __all__ = [
     "config_files",
     "flat_keys",
     "given_keys",
+    "given_setting",
     "given_value",
     "given_values",
     "predict_command",
@@ -54,6 +55,8 @@ def prepare(args: Sequence[str]) -> list[str]:
         UsageError: `--data.headlines` is neither a headline nor a list of headlines.
     """
     words = [plain_json(word) for word in split_flags(args)]
+    if words[:1] in (["evaluate"], ["verify"]):  # torchrun refuses --n, which abbreviates several of its own flags
+        words = ["--count" if word == "--n" else word for word in words]
     flags = ("--data.headlines", "--data.headlines+")
     return [headline_list(word) if flag in flags else word for flag, word in zip(["", *words], words, strict=False)]
 
@@ -92,6 +95,23 @@ def given_value(args: Sequence[str], flag: str) -> str | None:
 def given_values(args: Sequence[str], flags: Sequence[str]) -> list[str]:
     """Return all values that a command line gives flags with one of these names."""
     return [value for flag, value in pairwise(args) if flag in flags and not value.startswith("--")]
+
+
+def given_setting(args: Sequence[str], name: str) -> str | None:
+    """Return the value that a command line or one of its YAML files gives a setting, before they are parsed.
+
+    Args:
+        args: the command line.
+        name: the dotted name; `init_args` may be left out of a flag.
+    """
+    found = given_value(args, f"--{name}") or given_value(args, f"--{name.replace('.init_args', '')}")
+    for file in [] if found else config_files(args):
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # reported when it is parsed
+            value = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            found = found if value is None else str(value)
+    return found
 
 
 def given_keys(args: Sequence[str]) -> tuple[set[str], set[str]]:

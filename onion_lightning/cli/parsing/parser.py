@@ -49,6 +49,13 @@ def add_flags(parser: LightningArgumentParser) -> None:
         default="auto",
         help="How progress is shown on standard error: a bar, lines for a log file, or none; auto shows a bar in a terminal.",
     )
+    parser.add_argument(
+        "--collective_timeout",
+        type=float,
+        default=1800.0,
+        help="Seconds that ranks wait for one another in an exchange; then the job ends. Shorter interruptions of the network"
+        " change nothing.",
+    )
     for cls, group in ((LastCheckpoint, "checkpoint"), (Samples, "samples"), (ArticleWriter, "articles")):
         parser.add_class_arguments(cls, group, fail_untyped=False, sub_configs=True)
     parser.link_arguments("model.base_model", "data.base_model")

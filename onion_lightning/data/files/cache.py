@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import datasets
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.demo import cache_dir
+from onion_lightning.ranks import gather, on_rank_zero
 
-__all__ = ["use_writable_cache", "writing_cache"]
+__all__ = ["shares_cache", "use_writable_cache", "writing_cache"]
 
 
 def use_writable_cache(dataset: str | None = None) -> None:
@@ -45,6 +47,26 @@ def use_writable_cache(dataset: str | None = None) -> None:
     datasets.config.HF_DATASETS_CACHE = own
     datasets.config.DOWNLOADED_DATASETS_PATH = own / datasets.config.DOWNLOADED_DATASETS_DIR
     tell(f"The cache {found} is not writable; reading from it, and writing to {own}.")
+
+
+def shares_cache() -> bool:
+    """Return whether this process writes to the same cache as rank 0, by a file that rank 0 puts there for a moment.
+
+    Unlike locks, this needs nothing of a network file system that it may lack.
+    """
+    use_writable_cache()
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    name = on_rank_zero(lambda: mark(folder))
+    found = (folder / name).exists()
+    gather(found)  # all have looked
+    on_rank_zero(lambda: (folder / name).unlink())
+    return found
+
+
+def mark(folder: Path) -> str:
+    name = f".{uuid.uuid4().hex}.marker"
+    (folder / name).touch()
+    return name
 
 
 @contextlib.contextmanager

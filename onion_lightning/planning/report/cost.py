@@ -4,19 +4,25 @@ from dataclasses import dataclass
 
 from onion_lightning.model.base_model import LoadIn, compute_dtype
 from onion_lightning.planning.memory import MemoryPlan
+from onion_lightning.planning.report.communication import (
+    LOCAL,
+    NVLINK,
+    PCIE,
+    SIGNALS,
+    Communication,
+    Range,
+    communicate,
+)
 from onion_lightning.planning.report.target import Target
 from onion_lightning.planning.report.workload import Workload
 
-__all__ = ["Cost", "Range", "estimate_cost", "step_seconds"]
-
-Range = tuple[float, float]  # from the least to the most
+__all__ = ["Cost", "estimate_cost", "step_seconds"]
 
 # Share of the peak rate of matrix products that a step reaches. An H100 reached 0.2 with micro-batches of 2,048 tokens and
 # 0.35 with 8,192; for other cards it is assumed. On the CPU, matrix products take 40 to 50% of a step.
 CARD_UTILIZATION: Range = (0.2, 0.5)
 CPU_UTILIZATION: Range = (0.35, 0.7)
 WORD = 4  # bytes of float32, the dtype of adapters, gradients and the optimizer's moments
-SIGNALS = 12  # bytes that all ranks exchange in a step beside gradients: the loss, and whether to stop
 CHECKPOINT_OVERHEAD = 700  # bytes for each adapter weight and its two moments: names and headers
 
 
@@ -30,8 +36,8 @@ class Cost:
         seconds: of the whole run, without validation, samples and loading; None if unknown.
         money: for `seconds` on all devices, in the currency of the price; None if unknown.
         checkpoint: bytes of `last.ckpt`.
-        exchanged: bytes of gradients that all ranks add up in a step; 0 on one rank.
-        sent: bytes that each rank sends for that in a ring, the algorithm of NCCL for many devices.
+        exchanged: bytes that all ranks add up in a step: gradients, the loss, and whether to stop; 0 on one rank.
+        communication: what adding them up takes, for each kind of link that nodes may have; empty if it is unknown.
         utilization: that `step_seconds` assumes.
     """
 
@@ -41,7 +47,7 @@ class Cost:
     money: Range | None
     checkpoint: int
     exchanged: int
-    sent: int
+    communication: tuple[Communication, ...]
     utilization: Range
 
 
@@ -62,17 +68,26 @@ def estimate_cost(
     step = step_seconds(flops, plan, load_in, checkpointing, work, target)
     seconds = None if step is None or work.steps is None else (work.steps * step[0], work.steps * step[1])
     price = None if price_per_hour is None else price_per_hour * target.ranks / 3600
-    exchanged = plan.gradients + SIGNALS if target.ranks > 1 else 0
     return Cost(
         step_flops=flops,
         step_seconds=step,
         seconds=seconds,
         money=None if seconds is None or price is None else (price * seconds[0], price * seconds[1]),
         checkpoint=plan.adapters + plan.optimizer + CHECKPOINT_OVERHEAD * plan.trained_tensors,
-        exchanged=exchanged,
-        sent=round(2 * (target.ranks - 1) / target.ranks * exchanged),
+        exchanged=plan.gradients + sum(SIGNALS) if target.ranks > 1 else 0,
+        communication=communication(plan.gradients, step, target),
         utilization=utilization(target),
     )
+
+
+def communication(gradients: int, step: Range | None, target: Target) -> tuple[Communication, ...]:
+    """Return what ranks communicate with NVLink and with PCIe; on CPUs, or with one rank on a node, the network only."""
+    on_cards = target.device_type == "cuda" and target.devices > 1
+    if target.network is None and (target.nodes > 1 or not on_cards):
+        return ()
+    links = (NVLINK, PCIE) if on_cards else (LOCAL,)
+    network = target.network or LOCAL
+    return tuple(communicate(gradients, target.nodes, target.devices, one, network, step) for one in links)
 
 
 def flops_of(plan: MemoryPlan, work: Workload, rows: int) -> float:

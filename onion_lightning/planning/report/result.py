@@ -91,6 +91,7 @@ def gather_plan(
     module: OnionModule,
     data: OnionDataModule,
     gpu: str | None,
+    network: str | None,
     price_per_hour: float | None,
     probe: bool,
     find_batch_size: bool,
@@ -102,6 +103,7 @@ def gather_plan(
         module: has the model's flags.
         data: has the data's flags.
         gpu: name of the card; by default that of this machine, or its CPU.
+        network: rate of the network between nodes.
         price_per_hour: of one device.
         probe: whether to train three steps on this machine.
         find_batch_size: whether to look for the largest micro-batch that fits.
@@ -109,7 +111,7 @@ def gather_plan(
     Raises:
         OnionError: the base model's config or the corpus cannot be read, there is no such card, or a flag is out of range.
     """
-    target = choose_target(gpu, session.flags, session.device)
+    target = choose_target(gpu, network, session.flags, session.device)
     config = known_config(module.base_model) or load_config(module.base_model)
     work = measure_workload(data, config, session.flags, target.ranks)
     predict = predictor(config, module, target)
@@ -171,7 +173,7 @@ def probe_here(session: Session, module: OnionModule, config: PretrainedConfig, 
     """Train a micro-batch on this machine, and predict the same."""
     precision = session.flags.precision if session.flags.precision == "32-true" else session.precision
     flags = TrainerFlags("cpu" if session.device.type == "cpu" else "auto", precision)
-    here = choose_target(None, flags, session.device)
+    here = choose_target(None, None, flags, session.device)
     checkpointing, load_in = module.gradient_checkpointing, module.load_in
     plan = predictor(config, module, here)(Setup(work.micro_rows, checkpointing, load_in, work.longest))
     full = replace(

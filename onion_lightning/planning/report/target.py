@@ -9,6 +9,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.model.base_model import best_precision, compute_dtype, has_bfloat16
 from onion_lightning.planning.memory import CUDA_CONTEXT
 from onion_lightning.planning.report.cards import Card, find_card, match_card
+from onion_lightning.planning.report.communication import Link, read_network
 from onion_lightning.planning.start_line import available_memory, describe_device
 from onion_lightning.planning.training_step import DeviceType
 from onion_lightning.training.session import TrainerFlags
@@ -33,6 +34,8 @@ class Target:
         bandwidth: of the memory in bytes a second; None if unknown, or if `rate` was measured.
         measured: whether `rate` was measured.
         one_assumed: whether the flags do not say how many devices a node has, so that one was assumed.
+        nodes: number of nodes.
+        network: what connects them; None if it is unknown.
     """
 
     name: str
@@ -44,6 +47,13 @@ class Target:
     bandwidth: float | None
     measured: bool = False
     one_assumed: bool = False
+    nodes: int = 1
+    network: Link | None = None
+
+    @property
+    def devices(self) -> int:
+        """The number of devices of a node."""
+        return self.ranks // self.nodes
 
     @property
     def usable(self) -> int | None:
@@ -55,17 +65,27 @@ class Target:
         return self.name if self.ranks == 1 else f"{self.ranks} × {self.name}"
 
 
-def choose_target(gpu: str | None, flags: TrainerFlags, device: torch.device) -> Target:
+def choose_target(gpu: str | None, network: str | None, flags: TrainerFlags, device: torch.device) -> Target:
     """Return what a run is planned for.
 
     Args:
         gpu: the card that was asked for, whatever the accelerator; by default that of this machine, or its CPU.
+        network: rate of the network between nodes, such as "25 Gbit/s"; None if it is unknown.
         flags: of the Trainer.
         device: of this machine.
 
     Raises:
-        OnionError: there is no such card, or it has no such precision.
+        OnionError: there is no such card, it has no such precision, or the network is not a rate or connects one node only.
     """
+    link = None if network is None else read_network(network)
+    if link is not None and flags.num_nodes == 1:
+        raise OnionError(
+            f"--network {network}: has no effect on one node; give --trainer.num_nodes 2 or more, or omit --network."
+        )
+    return replace(choose_device(gpu, flags, device), nodes=flags.num_nodes, network=link)
+
+
+def choose_device(gpu: str | None, flags: TrainerFlags, device: torch.device) -> Target:
     if gpu is not None:
         target = on_card(find_card(gpu), flags, (flags.devices or 1) * flags.num_nodes)
         return replace(target, one_assumed=flags.devices is None)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from onion_lightning.messages import stderr_console
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan
-from onion_lightning.planning.report.cost import Range
+from onion_lightning.planning.report.communication import NETWORK_LATENCY, NVLINK, PCIE, Communication, Range
 from onion_lightning.planning.report.probe import Probe
 from onion_lightning.planning.report.result import TrainingPlan
 from onion_lightning.planning.report.target import SPARE
@@ -27,7 +27,7 @@ def show_plan(plan: TrainingPlan, file: Path | None) -> None:
     console = stderr_console()
     width = min(console.width, WIDTH)
     console.print(Text(f"  {title(plan)}", "bold"), width=width)
-    for table in (memory_table(plan), work_table(plan), *([] if plan.probe is None else [probe_table(plan.probe)])):
+    for table in tables(plan):
         console.print(table, width=width, highlight=False)
     console.print(Padding(verdict(plan), (0, 0, 0, 2), expand=False), width=width, highlight=False)
     if plan.remedies:
@@ -42,6 +42,15 @@ def show_plan(plan: TrainingPlan, file: Path | None) -> None:
 
 def title(plan: TrainingPlan) -> str:
     return f"{plan.settings['base_model']} on {plan.target.describe()} in {plan.target.precision}"
+
+
+def tables(plan: TrainingPlan) -> Iterator[Table]:
+    yield memory_table(plan)
+    yield work_table(plan)
+    if plan.cost.communication:
+        yield communication_table(plan)
+    if plan.probe is not None:
+        yield probe_table(plan.probe)
 
 
 def make_table(*titles: str) -> Table:
@@ -134,7 +143,7 @@ def work_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
         yield "cost of the run", interval(cost.money, "{:,.2f}".format), f"{plan.target.ranks} × the price of an hour"
     yield "last.ckpt", size(cost.checkpoint), "adapters and optimizer state"
     if plan.target.ranks > 1:
-        yield "gradients per step", size(cost.exchanged), f"each rank sends {size(cost.sent)} in a ring"
+        yield "gradients per step", size(cost.exchanged), "added up over all devices"
 
 
 def utilization(plan: TrainingPlan) -> str:
@@ -142,6 +151,24 @@ def utilization(plan: TrainingPlan) -> str:
     assert plan.target.rate is not None
     rate = f"{plan.target.rate / 1e12:,.3g} TFLOP/s" + (", measured" if plan.target.measured else "")
     return f"at {low:.0%} to {high:.0%} of {rate}"
+
+
+def communication_table(plan: TrainingPlan) -> Table:
+    """Return what a step communicates, with a column for each kind of link in a node."""
+    ways, target = plan.cost.communication, plan.target
+    table = make_table("communication per step", *(one.link for one in ways))
+    within = f"within a node of {target.devices}" if target.nodes > 1 else "time"
+    rows: dict[str, Callable[[Communication], str]] = {"each device sends": lambda one: size(one.sent)}
+    if ways[0].link:
+        rows[within] = lambda one: seconds(one.within)
+    if target.network is not None:
+        rows[f"between {target.nodes} nodes, {target.network.name}"] = lambda one: seconds(one.between)
+    if len(rows) == 3:
+        rows["together"] = lambda one: seconds(one.seconds)
+    rows["share of a step"] = lambda one: "unknown" if one.share is None else interval(one.share, percent)
+    for name, cell in rows.items():
+        table.add_row(name, *map(cell, ways))
+    return table
 
 
 def probe_table(probe: Probe) -> Table:
@@ -200,10 +227,19 @@ def assumptions(plan: TrainingPlan) -> Iterator[str]:
         assumed.append(
             f"matrix products at {low:.0%} to {high:.0%} of the card's peak rate; only an H100 has been measured"
         )
+    if any(one.link for one in plan.cost.communication):
+        links = (f"{one.name} at {one.bandwidth / 1e9:g} GB/s" for one in (NVLINK, PCIE))
+        assumed.append(f"{' and '.join(links)}, if the cards have them, as NCCL rates those of an A100; not measured")
+    if plan.target.network is not None and plan.target.network.latency == NETWORK_LATENCY:
+        assumed.append(f"a latency of {1e6 * NETWORK_LATENCY:g} µs between nodes; --network can name another")
     for line in assumed:
         yield f"Assumed: {line}."
+    if plan.cost.communication:
+        yield "Communication is counted as if none of it overlapped with the backward pass."
+    elif plan.target.nodes > 1:
+        yield 'Give --network, such as "25 Gbit/s", to see what communication between the nodes takes.'
     if plan.cost.seconds is not None:
-        yield "Time and cost are without loading, validation and samples."
+        yield "Time and cost are without loading, validation, samples and communication."
     yield "The peak is that of the largest micro-batch; in parentheses: not needed at the same time."
 
 
@@ -225,7 +261,13 @@ def interval(ends: Range, form: Callable[[float], str]) -> str:
     return f"{number} to {high}" if unit and high.endswith(f" {unit}") else f"{low} to {high}"
 
 
+def percent(value: float) -> str:
+    return "<0.1%" if value < 5e-4 else f"{value:.1%}"
+
+
 def seconds(value: float) -> str:
+    if value < 0.1:
+        return f"{1000 * value:.3g} ms"
     return f"{value:.2g} s" if value < 10 else f"{value:,.0f} s"
 
 

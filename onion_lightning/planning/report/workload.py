@@ -10,7 +10,7 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 from transformers import PretrainedConfig
 
-from onion_lightning.data.flags import check_length
+from onion_lightning.data.flags import check_length, check_split
 from onion_lightning.data.limits import whole_steps
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
@@ -142,7 +142,7 @@ def training_rows(data: OnionDataModule) -> Rows:
     if known and not has_tokenizer(data.base_model):
         return rows_by_words(data)
     data.encoded, data.texts, data.report = data.encode()
-    data.check_split("train")
+    check_split(data, "train")
     lengths = data.column("train", "length")
     return Rows(len(lengths), lengths, int(lengths.max()))
 

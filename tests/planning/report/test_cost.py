@@ -2,6 +2,7 @@
 
 import pytest
 
+from onion_lightning.planning.report.communication import Link
 from onion_lightning.planning.report.cost import estimate_cost
 from tests.planning.report.plans import made_plan, made_target, made_work
 
@@ -42,6 +43,32 @@ def test_of_a_device_without_a_known_rate_time_and_money_are_unknown():
 
 def test_a_step_exchanges_the_gradients_and_two_numbers():
     found = cost(ranks=4)
-    assert (found.exchanged, found.sent) == (52, 78)  # 2 * 3/4
-    alone = cost(ranks=1)
-    assert (alone.exchanged, alone.sent) == (0, 0)
+    assert found.exchanged == 40 + 4 + 4
+    assert [one.sent for one in found.communication] == [72, 72]  # 2 * 3/4
+    assert cost(ranks=1).exchanged == 0
+
+
+NETWORK = Link("1 MB/s", 1e6, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("target", "links"),
+    [
+        ({"ranks": 1}, []),
+        ({"ranks": 8}, ["NVLink", "PCIe"]),
+        ({"ranks": 8, "nodes": 2}, []),  # the network is unknown
+        ({"ranks": 8, "nodes": 2, "network": NETWORK}, ["NVLink", "PCIe"]),
+        ({"ranks": 2, "nodes": 2, "network": NETWORK}, [""]),  # one card in each node
+        ({"ranks": 8, "device_type": "cpu"}, []),
+        ({"ranks": 8, "nodes": 2, "network": NETWORK, "device_type": "cpu"}, [""]),
+    ],
+)
+def test_communication_is_predicted_for_the_links_that_the_devices_may_have(target, links):
+    assert [one.link for one in cost(**target).communication] == links
+
+
+def test_the_share_of_communication_is_of_the_predicted_step():
+    found = cost(ranks=2, nodes=2, network=NETWORK)
+    [way] = found.communication
+    assert way.seconds == pytest.approx(48 / 1e6 + 3 * 2 * 0.01)  # gradients, loss and signal, two hops each
+    assert way.share == pytest.approx([way.seconds / (way.seconds + one) for one in reversed(found.step_seconds)])

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from onion_lightning.planning.memory import CUDA_CONTEXT
+from onion_lightning.planning.report.communication import Link, read_network
 from onion_lightning.planning.report.cost import estimate_cost
 from onion_lightning.planning.report.fitting import Remedy
 from onion_lightning.planning.report.probe import Probe
 from onion_lightning.planning.report.result import LargestBatch, TrainingPlan
-from onion_lightning.planning.report.terminal import duration, interval, seconds, show_plan, size
+from onion_lightning.planning.report.terminal import duration, interval, percent, seconds, show_plan, size
 from tests.planning.report.plans import made_plan, made_target, made_work
 
 GB = 10**9
@@ -87,17 +88,66 @@ def test_the_peak_is_set_against_the_memory_of_the_card(printed):
     assert f"{peak / 80:.0%}" in next(line for line in printed(made()).splitlines() if "of 80 GB" in line)
 
 
+def communicating(**target) -> TrainingPlan:
+    made_for = made_target(**target)
+    return made(target=made_for, cost=estimate_cost(made().chosen, "int8", False, made_work(), made_for, None))
+
+
 def test_on_one_device_there_is_neither_a_second_copy_of_the_gradients_nor_communication(printed):
-    text = printed(made(target=made_target(ranks=1)))
+    text = printed(communicating(ranks=1))
     assert "DDP" not in text
     assert "gradients per step" not in text
+    assert "communication per step" not in text
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """Return the cells of the table of communication by their row."""
+    lines = [re.split(r"\s{2,}", line.strip()) for line in text[text.index("communication per step") :].splitlines()]
+    return {name: cells for name, *cells in lines[: lines.index([""])]}
+
+
+def test_communication_has_a_column_for_each_kind_of_link_and_a_row_for_the_network(printed):
+    """By hand: of a gigabyte in 40 buckets, a ring sends 31/16, over 56 hops in nodes; the first and, with PCIe, the last
+    bucket are so small that they take the trees, with 14 hops."""
+    text = printed(communicating(ranks=32, nodes=4, network=Link("1 GB/s", 1e9, 1e-6)))
+    assert rows_of(text) == {
+        "communication per step": ["NVLink", "PCIe"],
+        "─" * 59: [],
+        "each device sends": ["1.94 GB", "1.94 GB"],
+        "within a node of 8": ["17 ms", "93.2 ms"],
+        "between 4 nodes, 1 GB/s": ["1.9 s", "1.9 s"],
+        "together": ["2 s", "2 s"],
+        "share of a step": ["46.6% to 51.3%", "47.5% to 52.2%"],
+    }
+    assert "Communication is counted as if none of it overlapped" in text
+    assert "latency" not in text
+
+
+def test_in_one_node_communication_has_its_time_and_its_share(printed):
+    text = printed(communicating(ranks=8))
+    assert list(rows_of(text))[2:] == ["each device sends", "time", "share of a step"]
+    assert "Assumed: NVLink at 240 GB/s and PCIe at 24 GB/s" in " ".join(text.split())
+
+
+def test_between_nodes_of_one_device_there_is_the_network_only(printed):
+    text = printed(communicating(ranks=4, nodes=4, network=read_network("25 Gbit/s"), rate=None))
+    assert list(rows_of(text))[2:] == ["each device sends", "between 4 nodes, 25 Gbit/s", "share of a step"]
+    assert rows_of(text)["share of a step"] == ["unknown"]
+    assert "a latency of 14 µs between nodes" in " ".join(text.split())
+    assert "NVLink" not in text
+
+
+def test_without_a_network_several_nodes_are_asked_for_one(printed):
+    text = printed(communicating(ranks=32, nodes=4))
+    assert "communication per step" not in text
+    assert 'Give --network, such as "25 Gbit/s", to see' in text
 
 
 def test_assumptions_are_named(printed):
     text = " ".join(printed(made()).split())
     assert "Assumed: rows of 285 tokens." in text
     assert "Assumed: matrix products at 20% to 50% of the card's peak rate" in text
-    assert "without loading, validation and samples" in text
+    assert "without loading, validation, samples and communication" in text
 
 
 def test_a_probe_shows_what_was_predicted_beside_what_was_measured(printed):
@@ -112,9 +162,20 @@ def test_times_have_a_sensible_unit(value, words):
     assert duration(value) == words
 
 
+def test_a_share_that_rounds_to_nothing_is_shown_as_small():
+    assert [percent(value) for value in (0.0, 0.0004, 0.0006, 0.123)] == ["<0.1%", "<0.1%", "0.1%", "12.3%"]
+
+
 def test_a_range_names_its_unit_once():
     assert interval((1.5, 3), seconds) == "1.5 to 3 s"
     assert interval((60, 7200), duration) == "60 s to 2 hours"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1.5e-5, "0.015 ms"), (0.0106, "10.6 ms"), (0.19, "0.19 s"), (12.3, "12 s")]
+)
+def test_a_tenth_of_a_second_or_less_is_in_milliseconds(value, words):
+    assert seconds(value) == words
 
 
 @pytest.mark.parametrize(

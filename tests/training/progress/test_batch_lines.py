@@ -42,7 +42,7 @@ def test_evaluate_and_attend_log_what_they_do(run, caplog, tmp_path):
     caplog.set_level(logging.INFO, "onion_lightning")
     run("fit", "--trainer.max_steps", "2", "--samples.count", "0")
     caplog.clear()
-    run("evaluate", *LINES, "--ckpt_path", "last", "--n", "2", "--shots", "0", "--output", str(tmp_path / "e"))
+    run("evaluate", *LINES, "--ckpt_path", "last", "--count", "2", "--shots", "0", "--output", str(tmp_path / "e"))
     text = ("--text", "The University of California said that San Francisco is full of eggs.")
     phrases = ("--query", "San Francisco", "--key", "University of California")
     run("attend", *LINES, *text, *phrases, "--output", str(tmp_path / "a"))

@@ -1,0 +1,33 @@
+"""Prints what `fit` has achieved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from onion_lightning.cli.parsing.arguments import predict_command
+from onion_lightning.messages import tell
+
+__all__ = ["report_fit"]
+
+
+def report_fit(trainer: Any, folder: Path, saves: bool, minutes: float, args: Sequence[str]) -> None:
+    """Print the result, where the checkpoint is, and how to write an article with it.
+
+    Args:
+        trainer: after `fit`.
+        folder: of the run.
+        saves: whether it has checkpoints.
+        minutes: that it took.
+        args: the command line.
+    """
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
+    steps = trainer.lightning_module.skipped_steps
+    skipped = f" ({steps} more skipped in fp16)" if steps else ""
+    tell(f"\nDone: step {trainer.global_step}{skipped} after {minutes:.1f} minutes{perplexity}.")
+    if not saves:
+        tell("No checkpoint was written (--trainer.enable_checkpointing false).")
+        return
+    tell(f"Checkpoint: {last}" + (f" (lowest validation loss: {best})" if best.exists() else ""))
+    tell(f"Write an article with it:\n  {predict_command(args, last)}")

@@ -1,0 +1,1 @@
+"""A run as a job of several ranks: what they agree on, which checkpoint they resume from, its folder and its scheduler."""
