@@ -33,20 +33,25 @@ class StopAt(pl.Callback):
 
 
 class SlowWhile(pl.Callback):
-    """Waits before each optimizer step while a file exists, so that a test can disturb a run in its middle.
+    """Waits before each optimizer step, or batch of headlines, while a file exists, so that a test can disturb the run.
 
     Args:
-        file: an empty file.
-        seconds: how long each step takes longer.
+        file: the file.
+        seconds: how long it waits, unless the file disappears before.
+        after: number of optimizer steps before the first that waits.
     """
 
-    def __init__(self, file: str, seconds: float = 0.3) -> None:
+    def __init__(self, file: str, seconds: float, after: int = 0) -> None:
         self.file = Path(file)
         self.seconds = seconds
+        self.after = after
 
-    def on_before_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        if self.file.exists():
-            time.sleep(self.seconds)
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        end = time.monotonic() + self.seconds
+        while trainer.global_step >= self.after and self.file.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    on_predict_batch_start = on_before_optimizer_step
 
 
 class KillWandb(pl.Callback):

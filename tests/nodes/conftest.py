@@ -83,23 +83,24 @@ def slow(tmp_path: Path) -> Path:
     return file
 
 
-def in_slow_steps(file: Path) -> tuple[str, ...]:
-    """Return the flags for steps that are slow while a file exists."""
-    return ("--trainer.callbacks+=tests.stopper.SlowWhile", f"--trainer.callbacks.file={file}")
+def in_slow_steps(file: Path, seconds: float = 2, after: int = 4) -> tuple[str, ...]:
+    """Return the flags for steps that take some seconds longer while a file exists, after the first few."""
+    callback = ("--trainer.callbacks+=tests.stopper.SlowWhile", f"--trainer.callbacks.file={file}")
+    return (*callback, f"--trainer.callbacks.seconds={seconds}", f"--trainer.callbacks.after={after}")
 
 
 @pytest.fixture(scope="session")
 def train(tiny_base: Path, corpus_file: Path) -> Callable[..., None]:
-    """Return a function that runs `fit` to its end in a folder with two ranks, on this machine."""
+    """Return a function that runs `fit` in a folder with two ranks, on this machine alone."""
 
-    def command(folder: Path, *more: str) -> None:
+    def command(folder: Path, *more: str, status: int = 0) -> None:
         line = launched(command_line("fit", tiny_base, corpus_file, folder), *EPOCHS, *ranks(2), *more)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         words = [sys.executable, "-m", "onion_lightning", *line]
         done = subprocess.run(
             words, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
 
     return command
 

@@ -61,9 +61,12 @@ class Agent(NamedTuple):
         files = sorted(self.ranks.rglob("std*.log")) if self.ranks.exists() else [self.log]
         return "".join(file.read_text(errors="replace") for file in files)
 
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def wait(self, seconds: float = 200) -> int:
         """Wait until it has ended, and return its exit status."""
-        wait_for(lambda: self.process.poll() is not None, seconds, self.printed)
+        wait_for(self.ended, seconds, self.printed)
         return self.process.returncode
 
 
@@ -73,9 +76,13 @@ class Pair(NamedTuple):
     first: Agent
     second: Agent
 
+    def ended(self) -> bool:
+        """Return whether either of them has."""
+        return any(agent.ended() for agent in self)
+
     def wait(self, seconds: float = 200) -> tuple[int, int]:
         """Wait until both have ended, and return their exit statuses."""
-        wait_for(lambda: None not in [one.process.poll() for one in self], seconds, self.text)
+        wait_for(lambda: all(agent.ended() for agent in self), seconds, self.text)
         return self.first.process.returncode, self.second.process.returncode
 
     def printed(self) -> str:

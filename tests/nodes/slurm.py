@@ -42,6 +42,7 @@ NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
+# Without --output, what ranks print after SIGTERM is lost, as srun receives it too; in one file for all, they overwrite it.
 SCRIPT = """#!/bin/bash
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -50,7 +51,7 @@ SCRIPT = """#!/bin/bash
 {more}
 export MASTER_ADDR=127.0.0.1
 srun --output=rank%t-%j.log --open-mode=append {command}
-"""  # without --output, what ranks print after SIGTERM is lost, as srun receives it too; in one file for all, they overwrite it
+"""
 
 
 class Slurm:

@@ -16,7 +16,7 @@ def started(slurm, words, slow, tmp_path):
     """Submits `fit` on two nodes, waits until it has trained four steps, and returns the job."""
 
     def submit(*more, options=()):
-        job = slurm.submit(shell_line(words("fit", *EPOCHS, *in_slow_steps(slow), *more)), tmp_path, *options)
+        job = slurm.submit(shell_line(words("fit", *EPOCHS, *in_slow_steps(slow, 4), *more)), tmp_path, *options)
         slurm.wait(job, "RUNNING")
         wait_for(lambda: steps_done(tmp_path / "run") >= 4 or slurm.state(job) != "RUNNING")
         assert slurm.state(job) == "RUNNING", slurm.output(job)
