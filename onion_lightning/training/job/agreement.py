@@ -63,6 +63,7 @@ class Agreement(pl.Callback):
             return
         with together():
             own = {"--trainer.precision": str(trainer.precision), "--ckpt_path": content_of(self.checkpoint)}
+            own["the number of ranks"] = str(trainer.world_size)
         agree(self.flags | own, "give all ranks the same value")
         agree(cast(Any, trainer).datamodule.identity(), "give every machine the same files")
 
