@@ -125,21 +125,26 @@ def flags(tiny_base: Path, corpus_file: Path, tmp_path: Path) -> Flags:
     """Return a function that builds a command line for the tiny model: `flags("fit", "--trainer.max_steps", "3")`."""
 
     def build(command: str, *more: str) -> list[str]:
-        line = [command, "--model.base_model", str(tiny_base), "--checkpoint.dirpath", str(tmp_path / "run")]
-        line += ["--data.path", str(corpus_file), "--data.val_fraction", "0.2", "--data.test_fraction", "0.15"]
-        line += ["--data.batch_size", "4", "--data.global_batch_size", "8", "--data.max_length", "200"]
-        line += ["--samples.max_new_tokens", "5", "--model.max_new_tokens", "12", "--model.learning_rate", "0.01"]
-        if command not in ("export", "preview"):  # they load no model
-            line += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]  # on every CPU
-        line += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-        if command not in ("attend", "export", "plan", "preview", "serve", "verify"):  # they run without a Trainer
-            line += ["--trainer.devices", "1", "--trainer.max_epochs", "2", "--trainer.num_sanity_val_steps", "0"]
-            line += ["--trainer.log_every_n_steps", "1"]
-        if command == "predict":
-            line += ["--articles.path", str(tmp_path / "articles.jsonl")]
-        return [*line, *more]
+        return [*command_line(command, tiny_base, corpus_file, tmp_path), *more]
 
     return build
+
+
+def command_line(command: str, base: Path, corpus: Path, folder: Path) -> list[str]:
+    """Return a command on a base model and a corpus; `folder` gets the run or the articles."""
+    line = [command, "--model.base_model", str(base), "--checkpoint.dirpath", str(folder / "run")]
+    line += ["--data.path", str(corpus), "--data.val_fraction", "0.2", "--data.test_fraction", "0.15"]
+    line += ["--data.batch_size", "4", "--data.global_batch_size", "8", "--data.max_length", "200"]
+    line += ["--samples.max_new_tokens", "5", "--model.max_new_tokens", "12", "--model.learning_rate", "0.01"]
+    if command not in ("export", "preview"):  # they load no model
+        line += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]  # on every CPU
+    line += ["--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
+    if command not in ("attend", "export", "plan", "preview", "serve", "verify"):  # they run without a Trainer
+        line += ["--trainer.devices", "1", "--trainer.max_epochs", "2", "--trainer.num_sanity_val_steps", "0"]
+        line += ["--trainer.log_every_n_steps", "1"]
+    if command == "predict":
+        line += ["--articles.path", str(folder / "articles.jsonl")]
+    return line
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,6 +30,28 @@ class StopAt(pl.Callback):
         starts = batch_idx % trainer.accumulate_grad_batches == 0
         if trainer.global_step == self.step and starts and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.signum)
+
+
+class SlowWhile(pl.Callback):
+    """Waits before each optimizer step, or batch of headlines, while a file exists, so that a test can disturb the run.
+
+    Args:
+        file: the file.
+        seconds: how long it waits, unless the file disappears before.
+        after: number of optimizer steps before the first that waits.
+    """
+
+    def __init__(self, file: str, seconds: float, after: int = 0) -> None:
+        self.file = Path(file)
+        self.seconds = seconds
+        self.after = after
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        end = time.monotonic() + self.seconds
+        while trainer.global_step >= self.after and self.file.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    on_predict_batch_start = on_before_optimizer_step
 
 
 class KillWandb(pl.Callback):

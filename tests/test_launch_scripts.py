@@ -1,4 +1,4 @@
-"""The scripts that start a run on several machines. The programs that they call are replaced by one that prints its words."""
+"""The scripts that start a run on several machines. What they call is replaced by a program that prints its words."""
 
 import os
 import re
