@@ -59,7 +59,7 @@ def options(script: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.name)
-def test_every_script_is_valid_shell_that_names_its_line_its_batch_and_what_was_tried(script):
+def test_every_script_is_valid_shell_and_opens_with_its_line(script):
     subprocess.run(["bash", "-n", script], check=True)
     start = {"slurm.sh": "sbatch configs/slurm.sh", "torchrun.sh": "bash configs/torchrun.sh HOST 2"}[script.name]
     assert script.read_text().startswith(f"#!/usr/bin/env bash\n# {start}\n")
