@@ -15,6 +15,12 @@ from tests.conftest import ROOT, adapters, curve, ranks, records
 HEADLINES = '["Egg Wins", "A Longer Headline Of Many Words", "Third", "Fourth One Here", "Fifth"]'
 
 
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
 def test_two_ranks_train_and_validate_like_one(run, flags, shell, tmp_path):
     exact = ("--model.load_in", "none", "--model.lora_dropout", "0", "--trainer.max_steps", "10")
     run("fit", *exact, "--data.batch_size", "8")
@@ -74,9 +80,7 @@ def test_the_command_for_several_nodes_in_the_readme_runs(flags, tmp_path):
     """Two agents on this machine, each with one rank; the flags replace the GPU config's base model, corpus and device."""
     text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
     [line] = re.findall(r"^torchrun (--nnodes.*)$", text, re.MULTILINE)
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     words = line.replace("--nproc_per_node=8", "--nproc_per_node=1").replace("HOST:29500", f"localhost:{port}").split()
     tiny = flags("fit", "--trainer.max_steps", "2", "--samples.count", "0")[1:]
     at = tiny.index("--trainer.devices")
@@ -94,3 +98,52 @@ def test_the_command_for_several_nodes_in_the_readme_runs(flags, tmp_path):
     assert sum(text.count("Done: step 2") for text in printed) == 1
     assert sum(text.count("2 x the CPU") for text in printed) == 1
     assert sorted(curve(tmp_path / "run")) == [0, 1]
+
+
+@pytest.fixture
+def two_nodes(flags):
+    """Returns a function that runs a command on two nodes with one rank each, as Lightning starts them from its variables.
+
+    It takes the flags of each node, and returns exit status and standard error of each.
+    """
+
+    def run(*words_of_nodes):
+        port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+        layout = ("--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp")
+        processes = []
+        for node, words in enumerate(words_of_nodes):
+            line = [sys.executable, "-m", "onion_lightning", *flags(*words, *layout)]
+            environment = os.environ | port | {"NODE_RANK": str(node)}
+            processes.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment))
+        return [(process.communicate(timeout=240)[1], process.returncode) for process in processes]
+
+    return run
+
+
+def predict_words(folder, *more):
+    words = ("--data.headlines", HEADLINES, "--data.predict_batch_size", "2")
+    return ("predict", *words, "--articles.path", str(folder / "articles.jsonl"), *more)
+
+
+def test_predict_on_two_machines_with_folders_of_their_own_writes_the_file_on_one(run, two_nodes, tmp_path):
+    run(*predict_words(tmp_path))
+    a, b = tmp_path / "a", tmp_path / "b"
+    ended = two_nodes(predict_words(a), predict_words(b))
+    assert [status for _, status in ended] == [0, 0], ended
+    assert (a / "articles.jsonl").read_bytes() == (tmp_path / "articles.jsonl").read_bytes()
+    assert [*a.iterdir(), *b.iterdir()] == [a / "articles.jsonl"]
+
+
+@pytest.mark.fault
+def test_machines_that_failed_to_merge_resume_in_another_order_without_any_batch_left(run, two_nodes, tmp_path):
+    run(*predict_words(tmp_path))
+    a, b = tmp_path / "a", tmp_path / "b"
+    (a / ".articles.jsonl.all").mkdir(parents=True)
+    ended = two_nodes(predict_words(a), predict_words(b))
+    assert [status for _, status in ended] == [1, 1], ended
+    assert [text.count("error: ") for text, _ in ended] == [1, 0]
+    assert "cannot be written (Is a directory)" in ended[0][0]
+    ended = two_nodes(*(predict_words(folder, "--articles.resume", "true") for folder in (b, a)))
+    assert [status for _, status in ended] == [0, 0], ended
+    assert (b / "articles.jsonl").read_bytes() == (tmp_path / "articles.jsonl").read_bytes()
+    assert [*a.iterdir(), *b.iterdir()] == [a / ".articles.jsonl.all", b / "articles.jsonl"]

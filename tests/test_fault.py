@@ -259,7 +259,7 @@ def test_a_killed_predict_resumes_with_the_remaining_headlines(flags, start, run
     (tmp_path / "articles.jsonl").unlink()
     process = start(flags("predict", *words, "--model.max_new_tokens", "12"))
     part = tmp_path / ".articles.jsonl.0.part"
-    wait_for(lambda: part.exists() and part.read_text().count("\n") >= 3)
+    wait_for(lambda: part.exists() and part.read_text().count("\n") >= 9)
     process.kill()
     process.wait()
     assert not (tmp_path / "articles.jsonl").exists()

@@ -4,6 +4,7 @@ LightningCLI reads a command's flags from the function's signature, and their `-
 """
 
 import lightning.pytorch as pl
+from lightning.pytorch.cli import LightningCLI
 
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
@@ -23,6 +24,7 @@ __all__ = [
     "WEIGHTLESS",
     "OnionSession",
     "OnionTrainer",
+    "all_commands",
 ]
 
 
@@ -62,3 +64,8 @@ RUNNING = ("fit", "validate", "test", "predict", *names(TrainerCommands))  # the
 UNLOGGED = ("validate", "test", "predict", "plan", "preview", "serve", "verify")  # the commands without a logger
 PLANNING = ("plan",)  # the commands that plan a run for another machine: they take the device that is there
 WEIGHTLESS = ("export", "preview")  # the commands that load no model: they have neither a device nor a precision
+
+
+def all_commands() -> dict[str, set[str]]:
+    """Return the commands, each with the arguments of its method that are not flags."""
+    return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in COMMANDS}}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.constants import default_pg_timeout
 
-from onion_lightning import __version__
 from onion_lightning.cli.launchers import connect_ranks
-from onion_lightning.cli.parsing.arguments import given_setting, resume_command
+from onion_lightning.cli.parsing.arguments import given_setting
+from onion_lightning.cli.parsing.wording import explain_run
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import LostRankError, OnionError, check_range
+from onion_lightning.messages import is_rank_zero
+from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
 from onion_lightning.private_api import ignore_requeue_checkpoints, set_process_group_timeout
 from onion_lightning.ranks import connected, explain_lost_rank, place, share
 from onion_lightning.training.job.agreement import agree, flags_to_compare
 from onion_lightning.training.job.slurm import report_foreign_checkpoints
+from onion_lightning.training.last_checkpoint import LastCheckpoint
 
-__all__ = ["TIME_LIMIT", "agree_on_flags", "connect", "explain_loss", "prepare_trainer"]
+__all__ = ["TIME_LIMIT", "agree_on_flags", "connect", "explain_failure", "prepare_trainer"]
 
 TIME_LIMIT = 1800.0  # seconds, as in torch for gloo
 BACKEND = "trainer.strategy.init_args.process_group_backend"
@@ -65,7 +69,7 @@ def agree_on_flags(options: Namespace) -> dict[str, str]:
     if options.seed_everything is True:
         random = int(os.environ.get("PL_GLOBAL_SEED", 0)) or seed_everything(None, verbose=False)
         options.seed_everything = share(random)
-    flags = {"version of onion_lightning": __version__, **flags_to_compare(vars(options.as_flat()))}
+    flags = {"version of onion_lightning": version("onion_lightning"), **flags_to_compare(vars(options.as_flat()))}
     agree(flags)
     return flags
 
@@ -91,19 +95,32 @@ def prepare_trainer(trainer: Trainer, data: OnionDataModule, seconds: float) -> 
             raise OnionError(f"--trainer.strategy.timeout {given}: is not supported; give --collective_timeout.")
 
 
-def explain_loss(error: BaseException, hosts: dict[str, str], saved: Any, args: Sequence[str]) -> LostRankError | None:
+def explain_failure(error: RuntimeError, cli: Any) -> OnionError | None:
+    """Return an error that ended a command as a sentence; None if it is a fault of the program.
+
+    Args:
+        error: a metric that does not exist, a rank that is lost, or too little memory.
+        cli: the `OnionCLI` that ran the command.
+    """
+    if late := explain_run(error) or explain_loss(error, cli.hosts, cli.last):
+        return late
+    if is_out_of_memory(error):
+        return explain_out_of_memory(str(cli.subcommand), cli.options.as_dict(), error)
+    return None
+
+
+def explain_loss(error: BaseException, hosts: dict[str, str], saved: LastCheckpoint | None) -> LostRankError | None:
     """Return an error of the connection between ranks as a sentence; None if it is another error.
 
     Args:
         error: that ended the command.
         hosts: names of the machines by their addresses.
         saved: the callback that writes last.ckpt, if the run trains.
-        args: the command line.
     """
     cause = explain_lost_rank(error, hosts)
     if cause is None:
         return None
     if saved is None or saved.saved_at < 0:
         return LostRankError(f"{place()}: {cause}; start the job again.")
-    step = f"{saved.path} has step {saved.saved_at} or a later one"
-    return LostRankError(f"{place()}: {cause}; {step}; resume with: {resume_command(args)}")
+    step = f"{saved.saved_at}" if is_rank_zero() else f"{saved.saved_at} or a later one"
+    return LostRankError(f"{place()}: {cause}; {saved.path} has step {step}; resume with --ckpt_path last.")

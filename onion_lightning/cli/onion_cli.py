@@ -21,15 +21,16 @@ from onion_lightning.cli.commands import (
     WEIGHTLESS,
     OnionSession,
     OnionTrainer,
+    all_commands,
 )
-from onion_lightning.cli.job import agree_on_flags, connect, explain_loss, prepare_trainer
+from onion_lightning.cli.job import agree_on_flags, connect, explain_failure, prepare_trainer
 from onion_lightning.cli.launchers import follow_launcher
 from onion_lightning.cli.parsing.arguments import given_keys
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
 from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
 from onion_lightning.cli.parsing.precedence import apply_adapter, apply_checkpoint
 from onion_lightning.cli.parsing.trainer_checks import check_trainer, check_without_trainer
-from onion_lightning.cli.parsing.wording import explain_building, explain_parsing, explain_run
+from onion_lightning.cli.parsing.wording import explain_building, explain_parsing
 from onion_lightning.cli.result import report_fit
 from onion_lightning.cli.signals import GracefulStop, StopSignals
 from onion_lightning.cli.trainer import (
@@ -53,7 +54,6 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.heartbeat import show_progress
 from onion_lightning.model.base_model import compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
 from onion_lightning.ranks import together
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.job.agreement import Agreement
@@ -67,11 +67,6 @@ from onion_lightning.training.run_folder import RunFolder
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["OnionCLI"]
-
-
-def all_commands() -> dict[str, set[str]]:
-    """Return the commands, each with the arguments of its method that are not flags."""
-    return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in COMMANDS}}
 
 
 class OnionCLI(LightningCLI):
@@ -107,11 +102,9 @@ class OnionCLI(LightningCLI):
                 parser_kwargs=parser_settings(self.building),
             )
         except RuntimeError as error:
-            if late := explain_run(error) or explain_loss(error, self.hosts, self.last, args):
+            if late := explain_failure(error, self):
                 raise late from error
-            if not is_out_of_memory(error):
-                raise
-            raise explain_out_of_memory(str(self.subcommand), self.options.as_dict(), error) from error
+            raise
         finally:
             if self.run_folder is not None:
                 self.run_folder.release()
@@ -120,6 +113,11 @@ class OnionCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # Lightning calls it on the instance
         """Return the command that was given, or all of them: building the parsers of all takes half a second."""
         return {name: skipped for name, skipped in all_commands().items() if name in self.building}
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(*args, **kwargs)
+        if "predict" in self.building:  # otherwise Lightning would keep all articles in memory
+            self._subcommand_parsers["predict"].set_defaults(return_predictions=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_flags(parser)

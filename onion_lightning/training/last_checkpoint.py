@@ -90,6 +90,7 @@ class LastCheckpoint(Checkpoint):
             return
         if isinstance(exception, Interrupted) or not isinstance(exception, OnionError):
             trainer.strategy.save_checkpoint(dump_checkpoint(trainer), self.path)
+            self.saved_at = attempted_steps(trainer)
 
 
 def attempted_steps(trainer: pl.Trainer) -> int:

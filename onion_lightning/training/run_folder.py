@@ -56,6 +56,9 @@ class RunFolder(pl.Callback):
         if moved:
             tell(f"Moved the files of an earlier run to {moved}; --ckpt_path {moved / 'last.ckpt'} resumes that run.")
 
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.release()
+
     def release(self) -> None:
         """Let other runs use the folder. The operating system does so when the process ends."""
         if self.lock is not None:

@@ -34,5 +34,7 @@ def test_a_folder_with_square_brackets_is_printed_as_it_is(tmp_path, capsys):
     folder.mkdir()
     (folder / "last.ckpt").write_bytes(b"")
     trainer = SimpleNamespace(is_global_zero=True)
-    RunFolder(folder, resumes=False).setup(trainer, None, "fit")
+    callback = RunFolder(folder, resumes=False)
+    callback.setup(trainer, None, "fit")
+    callback.teardown(trainer, None, "fit")
     assert f"{folder}/previous-" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Shows articles on the terminal."""
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -32,14 +32,14 @@ def show_article(console: Console, headline: str, article: str, note: str | None
     )
 
 
-def show_articles(records: Sequence[ArticleRecord], path: Path) -> None:
-    """Print the articles if there are only a few, and the path of the articles file on stderr."""
-    console = Console()
-    if len(records) <= MAX_SHOWN:
-        for record in records:
+def show_articles(path: Path, count: int) -> None:
+    """Print the articles of a file if there are only a few, and their number and the file's path on stderr."""
+    if count <= MAX_SHOWN:
+        console = Console()
+        for line in path.read_bytes().splitlines():
+            record = ArticleRecord(**json.loads(line))
             show_article(console, record.headline, record.article, length_note(record))
-    count = f"{len(records)} article{'s' if len(records) != 1 else ''}"
-    tell(f"{count} written to {path}")
+    tell(f"{count} article{'s' if count != 1 else ''} written to {path}")
 
 
 def length_note(record: ArticleRecord) -> str:

@@ -1,22 +1,25 @@
 """Writes predicted articles to a JSON Lines file, independently of the number of ranks, and resumes interrupted runs."""
 
 import contextlib
+import glob
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.articles.gathering import gather_batches
 from onion_lightning.model.articles.panel import show_articles
-from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
+from onion_lightning.model.articles.parts import encode_batch, merge_parts, read_batches, whole_bytes
+from onion_lightning.model.articles.record import ArticleBatch
 from onion_lightning.output_folder import writing
 from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from onion_lightning.ranks import gather, place, together
 
 __all__ = ["ArticleWriter"]
 
@@ -26,11 +29,11 @@ KEPT = "what was written is kept; free disk space or make it writable, then add 
 class ArticleWriter(BasePredictionWriter):
     """Writes generated articles to a JSON Lines file, in the order of the headlines.
 
-    Each rank appends its batches to a part file next to the target, one line per batch. At the end, rank 0 merges the
-    part files and replaces the target atomically.
+    Each rank appends its batches to a part file next to the target. At the end, rank 0 gets the batches that other machines
+    have written to folders of their own, merges them and replaces the target atomically; then the part files are removed.
 
     Args:
-        path: output file, in JSON Lines format.
+        path: output file, in JSON Lines format; with several machines, on that of rank 0.
         resume: resume an interrupted run with the same headlines and settings; articles already written are kept.
     """
 
@@ -46,101 +49,96 @@ class ArticleWriter(BasePredictionWriter):
 
     @property
     def parts(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f".{self.path.name}.*.part"))
+        """The part files on this machine, also those of earlier runs with other ranks."""
+        return sorted(self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "predict":
             return
-        if self.path.is_dir():
-            raise OnionError(f"--articles.path {self.path}: is a directory; give the path of a file.")
         self.finished = False
-        self.settings = fingerprint(trainer, pl_module, self.checkpoint)
-        own = self.part(trainer.global_rank)
-        with self.writing("give another path"):
+        with together():
+            settings = settings_of(trainer, pl_module, self.checkpoint)
+        self.settings = agreed_fingerprint(settings)
+        done: set[int] = set()
+        with self.writing_together("give another path"):
+            if self.path.is_dir():
+                raise OnionError(f"--articles.path {self.path}: is a directory; give the path of a file.")
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self.restore(trainer, own) if self.resume else []
-            trainer.strategy.barrier("part_files_read")  # before any rank writes
-            if trainer.is_global_zero and not self.resume:
-                for part in self.parts:
-                    part.unlink()
-            trainer.strategy.barrier("part_files_cleared")
-            own.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            if trainer.local_rank == 0:
+                done = self.written_batches() if self.resume else self.remove_parts()
+        trainer.datamodule.done_batches = set().union(*gather(done))  # type: ignore[attr-defined]
+        own = self.part(trainer.global_rank)
+        with self.writing_together("give another path"), own.open("ab") as stream:
+            stream.truncate(whole_bytes(own))
 
     def writing(self, remedy: str = KEPT) -> contextlib.AbstractContextManager[None]:
         return writing("--articles.path", self.path, remedy)
 
-    def restore(self, trainer: pl.Trainer, own: Path) -> list[str]:
-        """Have the data module skip the batches that an interrupted run has written.
+    @contextlib.contextmanager
+    def writing_together(self, remedy: str = KEPT) -> Iterator[None]:
+        with together(), self.writing(remedy):
+            yield
 
-        Args:
-            trainer: with a data module attached.
-            own: this rank's part file.
-
-        Returns:
-            The complete lines of this rank's part file.
+    def written_batches(self) -> set[int]:
+        """Return the numbers of the batches that an interrupted run has written on this machine.
 
         Raises:
-            OnionError: the interrupted run had other headlines or settings.
+            OnionError: it had other headlines or settings.
         """
         done: set[int] = set()
         for part in self.parts:
-            for batch in read_part(part):
-                if batch["settings"] != self.settings:
+            for batch in read_batches(part):
+                if batch.settings != self.settings:
                     raise OnionError(
                         f"--articles.resume true: {part} was written with other headlines or settings; use the same ones, or"
                         " omit the flag to start over."
                     )
-                done.add(batch["batch"])
-        trainer.datamodule.done_batches = done  # type: ignore[attr-defined]
-        return [json.dumps(batch, ensure_ascii=False) for batch in read_part(own)]
+                done.add(batch.number)
+        return done
+
+    def remove_parts(self) -> set[int]:
+        for part in self.parts:
+            part.unlink(missing_ok=True)  # another machine that shares the folder may remove it as well
+        return set()
 
     def write_on_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: ArticleBatch, *args: Any, **kwargs: Any
     ) -> None:
         if not prediction.articles:
             return
-        articles = [asdict(record) for record in prediction.articles]
-        batch = {"batch": prediction.index, "settings": self.settings, "articles": articles}
-        with self.writing(), self.part(trainer.global_rank).open("a", encoding="utf-8") as stream:
-            write_lines(stream, [batch])
+        with self.writing(), self.part(trainer.global_rank).open("ab") as stream:
+            stream.write(encode_batch(prediction, self.settings))
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.strategy.barrier("part_files_written")
         self.finish(trainer)
 
     def finish(self, trainer: pl.Trainer) -> None:
-        """Merge the part files. Also called by the command: Lightning calls no hook if a resumed run has no batch left."""
-        if trainer.is_global_zero and not self.finished:
-            show_articles(self.merge(), self.path)
+        """Write the articles file. Also called by the command: Lightning calls no hook if a resumed run has no batch left."""
+        if self.finished:
+            return
+        first, count = trainer.local_rank == 0, 0
+        gather_batches(self.parts if first else [], self.part(trainer.global_rank), self.writing_together)
+        with self.writing_together():
+            if trainer.is_global_zero:
+                count = self.merge()
+        with self.writing_together():
+            if first:
+                self.remove_parts()
         self.finished = True
+        if trainer.is_global_zero:
+            show_articles(self.path, count)
 
-    def merge(self) -> list[ArticleRecord]:
-        """Merge the part files into the articles file, and delete them."""
-        parts = self.parts
-        found = [ArticleRecord(**record) for part in parts for batch in read_part(part) for record in batch["articles"]]
-        records = sorted(found, key=lambda record: (record.index, record.candidate))
+    def merge(self) -> int:
+        """Merge the part files into the articles file, and return the number of articles."""
         merged = self.path.with_name(f".{self.path.name}.all")
-        with self.writing():
-            with merged.open("w", encoding="utf-8") as stream:
-                write_lines(stream, map(asdict, records))
-            merged.replace(self.path)
-        for part in parts:
-            part.unlink()
-        return records
-
-
-def write_lines(stream: TextIO, values: Iterable[dict[str, Any]]) -> None:
-    """Write values as JSON Lines, and flush them to the disk."""
-    stream.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def read_part(part: Path) -> Iterator[dict[str, Any]]:
-    """Yield the batches of a part file, without an incomplete last line."""
-    if part.exists():
-        for line in part.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-            yield json.loads(line)
+        with merged.open("wb") as stream:
+            count = merge_parts(self.parts, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        merged.replace(self.path)
+        return count
 
 
 def adapter_files(checkpoint: str | None) -> list[Path]:
@@ -151,9 +149,30 @@ def adapter_files(checkpoint: str | None) -> list[Path]:
     return [path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS] if path.is_dir() else [path]
 
 
-def fingerprint(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> str:
-    """Hash everything that the articles depend on: headlines, batches, decoding, seed and weights."""
+def settings_of(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> dict[str, Any]:
+    """Return everything that the articles depend on, by flag: headlines, batches, decoding, seed and weights."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    weights = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in adapter_files(checkpoint))
-    parts = (data.rows, data.predict_batch_size, module.decoding, module.seed, module.adapter_flags(), weights)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in adapter_files(checkpoint)]
+    return {
+        "--data.headlines": hashlib.sha256(repr(data.rows).encode()).hexdigest(),
+        "--data.predict_batch_size": data.predict_batch_size,
+        **{f"--model.{name}": value for name, value in asdict(module.decoding).items()},
+        "--model.seed": module.seed,
+        **{f"--{name}": value for name, value in module.adapter_flags().items()},
+        "--ckpt_path": weights,
+    }
+
+
+def agreed_fingerprint(settings: dict[str, Any]) -> str:
+    """Return a hash of the settings, which must be the same on all ranks.
+
+    Raises:
+        OnionError: they differ. All ranks raise it.
+    """
+    (here, reference), *others = gather((place(), settings))
+    for there, other in others:
+        if flags := [flag for flag, value in other.items() if value != reference[flag]]:
+            raise OnionError(
+                f"{flags[0]}: differs between {here} and {there}; start the same command with the same files on all machines."
+            )
+    return hashlib.sha256(repr(reference).encode()).hexdigest()[:16]

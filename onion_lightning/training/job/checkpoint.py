@@ -1,5 +1,6 @@
 """Decides which checkpoint a run resumes from: all ranks load the newest one that any machine has."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -136,7 +137,8 @@ def receive(path: Path, source: int, newest: Found, own: Found | None) -> None:
                 failure = error
     with together():
         if failure is not None:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             raise failure
         if writes:
             part.replace(path)

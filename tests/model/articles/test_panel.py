@@ -1,6 +1,7 @@
 """Articles on the terminal."""
 
-from pathlib import Path
+import json
+from dataclasses import asdict
 
 import pytest
 
@@ -12,11 +13,17 @@ def record(index=0, article="An egg wins.", tokens=5, finish_reason="eos"):
     return ArticleRecord(index, 0, f"Headline {index}", article, tokens, finish_reason)
 
 
+def show(file, records):
+    file.write_text("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in records), encoding="utf-8")
+    show_articles(file, len(records))
+
+
 @pytest.mark.parametrize(("count", "shown"), [(1, True), (8, True), (9, False)])
-def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, count, shown):
-    show_articles([record(index) for index in range(count)], Path("out[red].jsonl"))
+def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, tmp_path, count, shown):
+    file = tmp_path / "out[red].jsonl"
+    show(file, [record(index) for index in range(count)])
     printed = capsys.readouterr()
-    assert printed.err == f"{count} article{'s' if count > 1 else ''} written to out[red].jsonl\n"
+    assert printed.err == f"{count} article{'s' if count > 1 else ''} written to {file}\n"
     assert all((f"Headline {index}" in printed.out) == shown for index in range(count))
 
 
@@ -28,10 +35,11 @@ def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, count
         (record(finish_reason="length"), "An egg wins.", "5 tokens, truncated ─"),
         (record(article="", tokens=0), "(empty article)", "0 tokens ─"),
         (record(article="[red]An egg[/red]"), "[red]An egg[/red]", "5 tokens ─"),
+        (record(article="An egg\u2028wins."), "An egg\u2028wins.", "5 tokens ─"),
     ],
 )
-def test_a_panel_shows_the_article_its_length_and_whether_it_was_truncated(capsys, written, text, note):
-    show_articles([written], Path("articles.jsonl"))
+def test_a_panel_shows_the_article_its_length_and_whether_it_was_truncated(capsys, tmp_path, written, text, note):
+    show(tmp_path / "articles.jsonl", [written])
     printed = capsys.readouterr().out
     assert text in printed
     assert f" {note}" in printed

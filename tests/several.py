@@ -1,0 +1,27 @@
+"""Runs a function on several connected ranks, each a process of its own, and returns what each of them returned."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def work(rank: int, folder: str, world: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+    found = function(rank, *arguments)
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def on_ranks(function: Callable[..., Any], *arguments: Any, world: int = 2) -> list[Any]:
+    """Call `function(rank, *arguments)` on each of several ranks; it must be importable, its result plain values."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(work, (folder, world, function, arguments), nprocs=world)
+        return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(world)]
