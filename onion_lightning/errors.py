@@ -2,11 +2,11 @@
 
 __all__ = [
     "Interrupted",
-    "LostRankError",
     "NoGradientError",
     "NoSuchLayersError",
     "NonFiniteError",
     "OnionError",
+    "RankError",
     "UsageError",
     "check_range",
     "reason",
@@ -26,8 +26,8 @@ class UsageError(OnionError):
     """A command line that cannot be parsed or contradicts itself. The command exits with status 2."""
 
 
-class LostRankError(OnionError):
-    """Another rank of the job has ended, or did not answer in time. Every remaining rank prints it."""
+class RankError(OnionError):
+    """What one rank alone can report, and prints: its own error in the middle of a run, or the loss of another rank."""
 
 
 class NoSuchLayersError(OnionError):

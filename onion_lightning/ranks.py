@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from onion_lightning.errors import OnionError, shorten
 
 __all__ = [
+    "agree",
     "connected",
     "explain_lost_rank",
     "gather",
@@ -61,6 +62,26 @@ def share(value: T, source: int = 0) -> T:
     values = [value]
     dist.broadcast_object_list(values, src=source)
     return values[0]
+
+
+def agree(own: Mapping[str, str], remedy: str) -> None:
+    """Compare this rank's values with those of all others: one gather of a few kilobytes.
+
+    Args:
+        own: what a run depends on, by flag or name.
+        remedy: what to do if they differ.
+
+    Raises:
+        OnionError: two ranks differ. All ranks raise it.
+    """
+    (first, expected), *others = gather((place(), dict(own)))
+    for other, found in others:
+        differ = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+        if differ:
+            name, more = differ[0], f" ({len(differ) - 1} more differ)" if len(differ) > 1 else ""
+            raise OnionError(
+                f"{name}: is {expected.get(name)} for {first}, but {found.get(name)} for {other}{more}; {remedy}."
+            )
 
 
 @contextlib.contextmanager

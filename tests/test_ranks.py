@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from onion_lightning.errors import OnionError
-from onion_lightning.ranks import connected, explain_lost_rank, gather, on_rank_zero, share, together
+from onion_lightning.ranks import agree, connected, explain_lost_rank, gather, on_rank_zero, share, together
 from tests.several import on_ranks
 
 HOST = socket.gethostname()
@@ -84,3 +84,30 @@ def test_the_loss_of_a_rank_is_explained_and_other_errors_are_not(message, expla
     found = explain_lost_rank(RuntimeError(message), {"10.0.0.1": "n1", "10.0.0.2": "n2"})
     assert (found is None) if explained is None else found.startswith(explained)
     assert explain_lost_rank(ValueError(message), {}) is None
+
+
+def compare(rank):
+    def found(own, remedy="give all ranks the same value"):
+        try:
+            return agree(own, remedy)
+        except OnionError as error:
+            return str(error)
+
+    return [
+        found({"--a": "1", "--b": "2"}),
+        found({"--a": "1", "--b": str(rank)}),
+        found({"--a": str(rank), "--b": str(rank), "--c": "3"}, "use the same"),
+        found({"--a": "1"} if rank else {}),
+    ]
+
+
+def test_the_first_difference_is_named_with_ranks_machines_and_both_values():
+    first, second, third = on_ranks(compare, world=3)
+    assert first == second == third
+    places = [f"rank {rank} on {HOST}" for rank in range(2)]
+    assert first == [
+        None,
+        f"--b: is 0 for {places[0]}, but 1 for {places[1]}; give all ranks the same value.",
+        f"--a: is 0 for {places[0]}, but 1 for {places[1]} (1 more differ); use the same.",
+        f"--a: is None for {places[0]}, but 1 for {places[1]}; give all ranks the same value.",
+    ]

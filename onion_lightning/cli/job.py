@@ -18,16 +18,16 @@ from onion_lightning.cli.launchers import connect_ranks
 from onion_lightning.cli.parsing.arguments import given_setting
 from onion_lightning.cli.parsing.wording import explain_run
 from onion_lightning.data.module import OnionDataModule
-from onion_lightning.errors import LostRankError, OnionError, check_range
+from onion_lightning.errors import OnionError, RankError, check_range
 from onion_lightning.messages import is_rank_zero
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
 from onion_lightning.private_api import ignore_requeue_checkpoints, set_process_group_timeout
 from onion_lightning.ranks import connected, explain_lost_rank, place, share
-from onion_lightning.training.job.agreement import agree, flags_to_compare
+from onion_lightning.training.job.agreement import agree_on_flags, flags_to_compare
 from onion_lightning.training.job.slurm import report_foreign_checkpoints
 from onion_lightning.training.last_checkpoint import LastCheckpoint
 
-__all__ = ["TIME_LIMIT", "agree_on_flags", "connect", "explain_failure", "prepare_trainer"]
+__all__ = ["TIME_LIMIT", "agree_on_options", "connect", "explain_failure", "prepare_trainer"]
 
 TIME_LIMIT = 1800.0  # seconds, as in torch for gloo
 BACKEND = "trainer.strategy.init_args.process_group_backend"
@@ -55,7 +55,7 @@ def connect(args: Sequence[str], runs: bool) -> dict[str, str]:
     return connect_ranks(max(seconds, 1.0), given_setting(args, BACKEND))
 
 
-def agree_on_flags(options: Namespace) -> dict[str, str]:
+def agree_on_options(options: Namespace) -> dict[str, str]:
     """Compare the flags of all ranks, after rank 0 has chosen a seed where a random one was asked for.
 
     Returns:
@@ -70,7 +70,7 @@ def agree_on_flags(options: Namespace) -> dict[str, str]:
         random = int(os.environ.get("PL_GLOBAL_SEED", 0)) or seed_everything(None, verbose=False)
         options.seed_everything = share(random)
     flags = {"version of onion_lightning": version("onion_lightning"), **flags_to_compare(vars(options.as_flat()))}
-    agree(flags)
+    agree_on_flags(flags)
     return flags
 
 
@@ -109,7 +109,7 @@ def explain_failure(error: RuntimeError, cli: Any) -> OnionError | None:
     return None
 
 
-def explain_loss(error: BaseException, hosts: dict[str, str], saved: LastCheckpoint | None) -> LostRankError | None:
+def explain_loss(error: BaseException, hosts: dict[str, str], saved: LastCheckpoint | None) -> RankError | None:
     """Return an error of the connection between ranks as a sentence; None if it is another error.
 
     Args:
@@ -121,6 +121,6 @@ def explain_loss(error: BaseException, hosts: dict[str, str], saved: LastCheckpo
     if cause is None:
         return None
     if saved is None or saved.saved_at < 0:
-        return LostRankError(f"{place()}: {cause}; start the job again.")
+        return RankError(f"{place()}: {cause}; start the job again.")
     step = f"{saved.saved_at}" if is_rank_zero() else f"{saved.saved_at} or a later one"
-    return LostRankError(f"{place()}: {cause}; {saved.path} has step {step}; resume with --ckpt_path last.")
+    return RankError(f"{place()}: {cause}; {saved.path} has step {step}; resume with --ckpt_path last.")

@@ -12,7 +12,7 @@ from onion_lightning.cli.onion_cli import OnionCLI
 from onion_lightning.cli.parsing.arguments import prepare, resume_command
 from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.cli.signals import StopSignals
-from onion_lightning.errors import Interrupted, LostRankError, OnionError, UsageError
+from onion_lightning.errors import Interrupted, OnionError, RankError, UsageError
 from onion_lightning.messages import is_rank_zero, print_any_text, prints_for_machine, tell, tell_once
 from onion_lightning.planning.out_of_memory import OutOfMemory
 from onion_lightning.training.job.slurm import requeue
@@ -36,7 +36,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         with signals:
             OnionCLI(prepare(args), signals)
-    except (OutOfMemory, LostRankError) as error:
+    except (OutOfMemory, RankError) as error:
         tell(f"error: {error}", on_every_rank=True)
         return 1
     except UsageError as error:

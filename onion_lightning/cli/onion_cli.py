@@ -23,7 +23,7 @@ from onion_lightning.cli.commands import (
     OnionTrainer,
     all_commands,
 )
-from onion_lightning.cli.job import agree_on_flags, connect, explain_failure, prepare_trainer
+from onion_lightning.cli.job import agree_on_options, connect, explain_failure, prepare_trainer
 from onion_lightning.cli.launchers import follow_launcher
 from onion_lightning.cli.parsing.arguments import given_keys
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
@@ -31,7 +31,7 @@ from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names
 from onion_lightning.cli.parsing.precedence import apply_adapter, apply_checkpoint
 from onion_lightning.cli.parsing.trainer_checks import check_trainer, check_without_trainer
 from onion_lightning.cli.parsing.wording import explain_building, explain_parsing
-from onion_lightning.cli.result import report_fit
+from onion_lightning.cli.result import finish_wandb, report_fit
 from onion_lightning.cli.signals import GracefulStop, StopSignals
 from onion_lightning.cli.trainer import (
     as_list,
@@ -64,7 +64,6 @@ from onion_lightning.training.progress.choose import choose_progress, progress_c
 from onion_lightning.training.progress.fit_lines import FitLines
 from onion_lightning.training.resume import ExactResume
 from onion_lightning.training.run_folder import RunFolder
-from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["OnionCLI"]
 
@@ -84,8 +83,6 @@ class OnionCLI(LightningCLI):
         check_command(args, all_commands())
         self.args = args
         self.signals = signals
-        self.wandb_id: str | None = None
-        self.hosts: dict[str, str] = {}
         self.last: LastCheckpoint | None = None
         self.run_folder: RunFolder | None = None
         self.building = [args[0]] if args[0] in all_commands() else list(all_commands())
@@ -108,7 +105,7 @@ class OnionCLI(LightningCLI):
         finally:
             if self.run_folder is not None:
                 self.run_folder.release()
-        self.finish_wandb()
+        finish_wandb(self.trainer)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # Lightning calls it on the instance
         """Return the command that was given, or all of them: building the parsers of all takes half a second."""
@@ -146,7 +143,7 @@ class OnionCLI(LightningCLI):
             self.check_arguments(parser, args)
         command, folder = self.config["subcommand"], self.folder
         if runs:
-            self.flags = agree_on_flags(self.options)
+            self.flags = agree_on_options(self.options)
             self.options["ckpt_path"] = choose_checkpoint(self.options.ckpt_path, folder, command == "fit")
         with together():
             self.wandb_id = apply_checkpoint(command, self.options, self.typed, self.configured, folder)
@@ -261,7 +258,10 @@ class OnionCLI(LightningCLI):
         configured = as_list(built.trainer.callbacks or [])
         check_callbacks(configured, self.options.trainer.enable_checkpointing)
         progress = [] if self.progress is None else [self.progress]
-        first: list[pl.Callback] = [GracefulStop(self.signals, self.saves), Agreement(self.flags)]
+        first: list[pl.Callback] = [
+            GracefulStop(self.signals, self.saves),
+            Agreement(self.flags, self.options.ckpt_path),
+        ]
         if self.subcommand == "fit":
             # They import bitsandbytes, peft and datasets, which takes seconds: too long for `--help`.
             from onion_lightning.planning.start_line import StartLine
@@ -289,13 +289,8 @@ class OnionCLI(LightningCLI):
     def after_fit(self) -> None:
         if getattr(self.trainer, "fast_dev_run", False):
             return
-        self.finish_wandb()
+        finish_wandb(self.trainer)
         report_fit(self.trainer, self.folder, self.saves, (time.monotonic() - self.began) / 60, self.args)
 
     def after_predict(self) -> None:
         self.config_init.predict.articles.finish(self.trainer)
-
-    def finish_wandb(self) -> None:
-        for logger in self.trainer.loggers:
-            if isinstance(logger, CarefulWandbLogger):
-                logger.finish()

@@ -1,4 +1,4 @@
-"""Prints what `fit` has achieved."""
+"""Completes a run: its W&B run, and what `fit` prints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,16 @@ from typing import Any
 
 from onion_lightning.cli.parsing.arguments import predict_command
 from onion_lightning.messages import tell
+from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
-__all__ = ["report_fit"]
+__all__ = ["finish_wandb", "report_fit"]
+
+
+def finish_wandb(trainer: Any) -> None:
+    """Complete the W&B run of a Trainer or a session, if there is one."""
+    for logger in trainer.loggers:
+        if isinstance(logger, CarefulWandbLogger):
+            logger.finish()
 
 
 def report_fit(trainer: Any, folder: Path, saves: bool, minutes: float, args: Sequence[str]) -> None:

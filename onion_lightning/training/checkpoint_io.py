@@ -4,6 +4,7 @@ A checkpoint contains adapters, optimizer, schedule, loops and the data position
 `weights_only=True`, so no pickle is ever executed, and it replaces the previous one atomically.
 """
 
+import hashlib
 import os
 import pickle
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
-from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, is_adapter_folder
+from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter_folder
 from onion_lightning.training.peft_checkpoint import checkpoint_from_folder
 
 __all__ = [
     "AtomicCheckpointIO",
+    "checkpoint_digest",
     "is_valid",
     "read_checkpoint",
     "resolve",
@@ -127,3 +129,11 @@ def is_valid(path: Path) -> bool:
 def resolve(ckpt_path: str, folder: Path) -> Path:
     """Return the file that `--ckpt_path` names: `last` and `best` are in the run's folder."""
     return folder / f"{ckpt_path}.ckpt" if ckpt_path in ("last", "best") else Path(ckpt_path).expanduser()
+
+
+def checkpoint_digest(path: Path) -> str:
+    """Return a hash of a checkpoint, or of the adapters in a folder."""
+    digest = hashlib.sha256()
+    for file in [path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS] if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -63,13 +63,12 @@ def append(part: Path, block: bytes) -> None:
 
 
 def chunks(parts: Sequence[Path], wanted: set[int]) -> Iterator[bytes]:
-    """Yield the wanted batches of part files, as many at a time as fit into a chunk, each batch once."""
-    remaining, chunk = set(wanted), bytearray()
+    """Yield the wanted batches of part files, as many at a time as fit into a chunk."""
+    chunk = bytearray()
     for part in parts:
         for batch in read_batches(part):
-            if batch.number not in remaining:
+            if batch.number not in wanted:
                 continue
-            remaining.remove(batch.number)
             size = batch.end - batch.start
             if chunk and len(chunk) + size > CHUNK:
                 yield bytes(chunk)

@@ -12,14 +12,14 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from onion_lightning.errors import OnionError
+from onion_lightning.errors import OnionError, RankError
 from onion_lightning.model.articles.gathering import gather_batches
 from onion_lightning.model.articles.panel import show_articles
 from onion_lightning.model.articles.parts import encode_batch, merge_parts, read_batches, whole_bytes
 from onion_lightning.model.articles.record import ArticleBatch
 from onion_lightning.output_folder import writing
 from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from onion_lightning.ranks import gather, place, together
+from onion_lightning.ranks import agree, connected, gather, place, together
 
 __all__ = ["ArticleWriter"]
 
@@ -58,7 +58,8 @@ class ArticleWriter(BasePredictionWriter):
         self.finished = False
         with together():
             settings = settings_of(trainer, pl_module, self.checkpoint)
-        self.settings = agreed_fingerprint(settings)
+        agree({name: str(value) for name, value in settings.items()}, "start the same command on all machines")
+        self.settings = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
         done: set[int] = set()
         with self.writing_together("give another path"):
             if self.path.is_dir():
@@ -106,10 +107,13 @@ class ArticleWriter(BasePredictionWriter):
     ) -> None:
         if not prediction.articles:
             return
-        with self.writing(), self.part(trainer.global_rank).open("ab") as stream:
-            stream.write(encode_batch(prediction, self.settings))
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            with self.writing(), self.part(trainer.global_rank).open("ab") as stream:
+                stream.write(encode_batch(prediction, self.settings))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OnionError as error:
+            raise RankError(f"{place()}: {error}" if connected() else str(error)) from error
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.finish(trainer)
@@ -161,18 +165,3 @@ def settings_of(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> dic
         **{f"--{name}": value for name, value in module.adapter_flags().items()},
         "--ckpt_path": weights,
     }
-
-
-def agreed_fingerprint(settings: dict[str, Any]) -> str:
-    """Return a hash of the settings, which must be the same on all ranks.
-
-    Raises:
-        OnionError: they differ. All ranks raise it.
-    """
-    (here, reference), *others = gather((place(), settings))
-    for there, other in others:
-        if flags := [flag for flag, value in other.items() if value != reference[flag]]:
-            raise OnionError(
-                f"{flags[0]}: differs between {here} and {there}; start the same command with the same files on all machines."
-            )
-    return hashlib.sha256(repr(reference).encode()).hexdigest()[:16]

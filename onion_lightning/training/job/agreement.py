@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 
-from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
-from onion_lightning.ranks import connected, gather, place
+from onion_lightning.ranks import agree, connected, gather, place, together
+from onion_lightning.training.checkpoint_io import checkpoint_digest
 
-__all__ = ["Agreement", "agree", "flags_to_compare"]
+__all__ = ["Agreement", "agree_on_flags", "flags_to_compare"]
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
 # Flags that may differ between machines: places, of which the content is compared, and what belongs to a machine.
@@ -30,33 +31,19 @@ def flags_to_compare(flags: Mapping[str, Any]) -> dict[str, str]:
     return {f"--{name}": str(value) for name, value in flags.items() if not exempt[name]}
 
 
-def agree(own: Mapping[str, str], remedy: str = "give all ranks the same value") -> None:
-    """Compare this rank's values with those of all others: one gather of a few kilobytes.
-
-    Args:
-        own: what a run depends on, by flag or name.
-        remedy: what to do if they differ.
+def agree_on_flags(flags: Mapping[str, str]) -> None:
+    """Compare the flags of all ranks, and warn about libraries of other versions.
 
     Raises:
         OnionError: two ranks differ. All ranks raise it.
     """
-    if not connected():
-        return
-    records = gather((place(), dict(own)))
-    libraries = gather({name: version(name) for name in LIBRARIES})
-    first, expected = records[0]
-    for other, found in records[1:]:
-        differ = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
-        if differ:
-            name, more = differ[0], f" ({len(differ) - 1} more differ)" if len(differ) > 1 else ""
-            raise OnionError(
-                f"{name}: is {expected.get(name)} for {first}, but {found.get(name)} for {other}{more}; {remedy}."
-            )
-    for (other, _), found in zip(records[1:], libraries[1:], strict=True):
-        for name in LIBRARIES:
-            if found[name] != libraries[0][name]:
-                tell(f"{name} is {libraries[0][name]} for {first}, but {found[name]} for {other}: results may differ.")
-                return
+    agree(flags, "give all ranks the same value")
+    first, *others = gather((place(), {name: version(name) for name in LIBRARIES}))
+    for there, found in others:
+        if differ := [name for name in LIBRARIES if found[name] != first[1][name]]:
+            name = differ[0]
+            tell(f"{name} is {first[1][name]} for {first[0]}, but {found[name]} for {there}: results may differ.")
+            return
 
 
 class Agreement(pl.Callback):
@@ -64,12 +51,24 @@ class Agreement(pl.Callback):
 
     Args:
         flags: those of `flags_to_compare`; ranks that Lightning has started on several machines compare them here.
+        checkpoint: file or folder that the run resumes from, or that its adapters are in.
     """
 
-    def __init__(self, flags: Mapping[str, str]) -> None:
+    def __init__(self, flags: Mapping[str, str], checkpoint: str | None) -> None:
         self.flags = dict(flags)
+        self.checkpoint = checkpoint
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        agree(self.flags | {"--trainer.precision": str(trainer.precision)})
-        if connected():
-            agree(cast(Any, trainer).datamodule.identity(), "give every machine the same files")
+        if not connected():
+            return
+        with together():
+            own = {"--trainer.precision": str(trainer.precision), "--ckpt_path": content_of(self.checkpoint)}
+            own["the number of ranks"] = str(trainer.world_size)
+        agree(self.flags | own, "give all ranks the same value")
+        agree(cast(Any, trainer).datamodule.identity(), "give every machine the same files")
+
+
+def content_of(checkpoint: str | None) -> str:
+    return (
+        "not given" if checkpoint is None else f"{checkpoint} (fingerprint {checkpoint_digest(Path(checkpoint))[:8]})"
+    )

@@ -1,7 +1,6 @@
 """Decides which checkpoint a run resumes from: all ranks load the newest one that any machine has."""
 
 import contextlib
-import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +11,9 @@ from onion_lightning.errors import OnionError
 from onion_lightning.messages import is_first_of_machine, tell
 from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.output_folder import writing
-from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter_folder
+from onion_lightning.pretrained.adapter_folder import is_adapter_folder
 from onion_lightning.ranks import connected, gather, place, share, together
-from onion_lightning.training.checkpoint_io import is_valid, read_checkpoint, resolve
+from onion_lightning.training.checkpoint_io import checkpoint_digest, is_valid, read_checkpoint, resolve
 from onion_lightning.training.job.slurm import job_id, was_requeued
 
 __all__ = ["choose_checkpoint"]
@@ -82,17 +81,15 @@ def describe(path: Path, job: str | None) -> Found | None:
         job: the job that must have written it; None for any.
     """
     if is_adapter_folder(path):
-        digest = hashlib.sha256(b"".join((path / name).read_bytes() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)))
-        return Found(place(), 0, None, digest.hexdigest(), None)
+        return Found(place(), 0, None, checkpoint_digest(path), None)
     if not path.is_file() or not is_valid(path):
         return None
     checkpoint = read_checkpoint(path)
     run = checkpoint[CHECKPOINT_KEY].get("run") or {"id": None, "job": None}
     if job is not None and run["job"] != job:
         return None
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    return Found(place(), int(checkpoint.get("global_step", 0)), run["id"], digest.hexdigest(), path.stat().st_size)
+    step = int(checkpoint.get("global_step", 0))
+    return Found(place(), step, run["id"], checkpoint_digest(path), path.stat().st_size)
 
 
 def check_same_run(asked: str, found: list[Found]) -> None:

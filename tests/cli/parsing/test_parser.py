@@ -2,9 +2,12 @@
 
 import pytest
 import yaml
+from torch.distributed.run import get_args_parser
 
 from onion_lightning.cli.onion_cli import OnionCLI
+from onion_lightning.cli.parsing.parser import flag_names
 from onion_lightning.cli.signals import StopSignals
+from onion_lightning.private_api import option_strings
 from tests.conftest import ROOT
 
 
@@ -63,3 +66,12 @@ def test_the_parser_reads_headlines_as_they_were_typed(parse, flag, given, found
 def test_a_headline_in_a_yaml_file_is_read_as_it_was_written(parse, tmp_path, headline):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"data": {"headlines": headline}}))
     assert parse("predict", "--config", str(tmp_path / "c.yaml")).data.headlines == headline
+
+
+def test_no_flag_abbreviates_one_of_torchruns(unparsed):
+    """torchrun looks for abbreviations of its flags in the whole line, also behind the module's name."""
+    theirs = [word for word in option_strings(get_args_parser()) if word.startswith("--")]
+    assert "--nnodes" in theirs
+    for command, parser in unparsed._subcommand_parsers.items():
+        for name in flag_names(parser):
+            assert [word for word in theirs if word.startswith(f"--{name}") and word != f"--{name}"] == [], command

@@ -27,8 +27,8 @@ def settings_of(run, monkeypatch):
     seen = []
     from onion_lightning.model.articles import writer
 
-    original = writer.agreed_fingerprint
-    monkeypatch.setattr(writer, "agreed_fingerprint", lambda *a: seen.append(original(*a)) or seen[-1])
+    original = writer.encode_batch
+    monkeypatch.setattr(writer, "encode_batch", lambda *a: seen.append(a[1]) or original(*a))
     run(*WORDS)
     return seen[0]
 

@@ -1,41 +1,8 @@
 """Ranks that differ are refused in one sentence, the same on all of them."""
 
-import socket
-
 import pytest
 
-from onion_lightning.errors import OnionError
-from onion_lightning.training.job.agreement import agree, flags_to_compare
-from tests.several import on_ranks
-
-HOST = socket.gethostname()
-
-
-def compare(rank):
-    def found(own, *remedy):
-        try:
-            return agree(own, *remedy)
-        except OnionError as error:
-            return str(error)
-
-    return [
-        found({"--a": "1", "--b": "2"}),
-        found({"--a": "1", "--b": str(rank)}),
-        found({"--a": str(rank), "--b": str(rank), "--c": "3"}, "use the same"),
-        found({"--a": "1"} if rank else {}),
-    ]
-
-
-def test_the_first_difference_is_named_with_ranks_machines_and_both_values():
-    first, second, third = on_ranks(compare, world=3)
-    assert first == second == third
-    places = [f"rank {rank} on {HOST}" for rank in range(2)]
-    assert first == [
-        None,
-        f"--b: is 0 for {places[0]}, but 1 for {places[1]}; give all ranks the same value.",
-        f"--a: is 0 for {places[0]}, but 1 for {places[1]} (1 more differ); use the same.",
-        f"--a: is None for {places[0]}, but 1 for {places[1]}; give all ranks the same value.",
-    ]
+from onion_lightning.training.job.agreement import flags_to_compare
 
 
 def test_places_and_what_belongs_to_a_machine_are_not_compared():
