@@ -10,7 +10,7 @@
 # where they have several networks, set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME to the interface of the fast one.
 # If a rank dies, torchrun starts all of them again, at most three times, and the run resumes from last.ckpt.
 #
-# Tried with two machines that were network namespaces of one, with gloo on CPUs; NCCL was not.
+# Tried with two agents on one machine, with gloo on CPUs; NCCL was not.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash configs/torchrun.sh HOST MACHINES [flags]" >&2; exit 2; }
 host=$1 machines=$2
