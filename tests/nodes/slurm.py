@@ -37,6 +37,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 ReturnToService=2
 JobRequeue=1
 MinJobAge=3600
+FirstJobId={first_job}
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -74,9 +75,9 @@ class Slurm:
         """Start the daemons and wait until both nodes accept jobs."""
         host = socket.gethostname().partition(".")[0]
         (self.folder / "state").mkdir()
-        (self.folder / "slurm.conf").write_text(
-            CONFIGURATION.format(host=host, folder=self.folder, ports=free_ports(3)), encoding="utf-8"
-        )
+        first_job = 1 + os.getpid() % 9000  # Lightning derives the port of rank 0 from it
+        settings = CONFIGURATION.format(host=host, folder=self.folder, ports=free_ports(3), first_job=first_job)
+        (self.folder / "slurm.conf").write_text(settings, encoding="utf-8")
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -110,18 +111,20 @@ class Slurm:
 
     def stop(self) -> None:
         """Cancel all jobs, and end the daemons and what remains of the jobs."""
-        self.clear()
-        for daemon in reversed(self.daemons):
-            daemon.terminate()
-        for one in processes(SLURM_CONF=self.environment["SLURM_CONF"]):
-            if one.pid not in [daemon.pid for daemon in self.daemons]:
-                one.kill()
-        for daemon in self.daemons:
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+        try:
+            self.clear()
+        finally:
+            for daemon in reversed(self.daemons):
+                daemon.terminate()
+            for one in processes(SLURM_CONF=self.environment["SLURM_CONF"]):
+                if one.pid not in [daemon.pid for daemon in self.daemons]:
+                    one.kill()
+            for daemon in self.daemons:
+                try:
+                    daemon.wait(10)
+                except subprocess.TimeoutExpired:
+                    daemon.kill()
+                    daemon.wait()
 
     def ask(self, *words: str) -> str:
         """Run a command of SLURM and return what it prints; empty if it fails."""
