@@ -16,6 +16,7 @@ from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import continue_prompts
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.ranks import exclude_frozen_weights
+from onion_lightning.model.sharding import keeping_pace
 from onion_lightning.seeding import mix_seed
 
 __all__ = ["RANKED_TOKENS", "Evaluator", "rank_headlines"]
@@ -62,8 +63,13 @@ class Evaluator(pl.LightningModule):
         Raises:
             NonFiniteError: a loss is not finite.
         """
-        if not task.rows:
-            return 0
+        with keeping_pace(self.onion.pace):
+            if task.rows:
+                self.score(task)
+        return len(task.rows)
+
+    def score(self, task: Task) -> None:
+        """Score and rank the articles of a batch, and generate new ones."""
         prompts = [self.prompt(row, task.system) for row in task.rows]
         with adapters_enabled(self.onion.model, task.system == "tuned"):
             losses = completion_losses(self.onion, prompts, [row.completion for row in task.rows])
@@ -76,7 +82,6 @@ class Evaluator(pl.LightningModule):
             ranks = self.ranks(task.rows, [row.article for row in task.rows])
             for row, rank in zip(task.rows, ranks, strict=True):
                 self.scored.append(ScoredArticle(row.position, "real", row.article, rank))
-        return len(task.rows)
 
     def prompt(self, row: Row, system: str) -> list[int]:
         shots = row.shots if system == "few_shot" else []

@@ -21,6 +21,7 @@ from onion_lightning.messages import tell_once
 from onion_lightning.model.adapters.switches import merged_adapters, scaled_adapters
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.sampling import FiniteLogits, NucleusSampling
+from onion_lightning.model.sharding import without_gradients
 
 __all__ = [
     "Decoding",
@@ -145,7 +146,7 @@ def continue_prompts(
     stop = StoppingCriteriaList([RowLimits(torch.tensor(limits, device=model.device) + width)])
     options["stopping_criteria"] = stop + options.get("stopping_criteria", [])
     adapters = (scaled_adapters(model, decoding.adapter_strength), merged_adapters(model))
-    modes = (torch.inference_mode(), evaluation_mode(model), autocast_as_trained(model), sampling_allowed())
+    modes = (without_gradients(model), evaluation_mode(model), autocast_as_trained(model), sampling_allowed())
     with contextlib.ExitStack() as stack:
         for mode in (*adapters, *modes, positions_below(model, context_length(model))):
             stack.enter_context(mode)

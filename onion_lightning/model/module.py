@@ -28,6 +28,7 @@ from onion_lightning.model.optimization.optimizer import OptimizerName, Optimize
 from onion_lightning.model.optimization.training_hooks import TrainingHooks
 from onion_lightning.model.packed_rows import noisy_embeddings, pack_rows, packed_hidden_states
 from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weights
+from onion_lightning.model.sharding import Pace, Shard, keeping_pace, shard_layers, sharding_group
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer
 from onion_lightning.ranks import together
@@ -65,6 +66,8 @@ class OnionModule(TrainingHooks):
         neftune_alpha: scale of the noise on embeddings in training (NEFTune); 0 turns it off, 5 is usual.
         warmup_ratio: fraction of the training steps for linear warmup; cosine decay follows.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time per step.
+        shard: spread the frozen weights over ranks, for a base model larger than one card: true or node for the ranks of each
+            machine, all for all ranks. The result is the same bit for bit.
         max_new_tokens: maximum number of tokens in a generated article.
         temperature: sampling temperature; 0 selects the most probable token at each step (greedy decoding).
         top_p: sample from the smallest set of most probable tokens whose total probability reaches this value.
@@ -93,6 +96,7 @@ class OnionModule(TrainingHooks):
         neftune_alpha: float = 0.0,
         warmup_ratio: float = 0.03,
         gradient_checkpointing: bool = False,
+        shard: Shard = False,
         max_new_tokens: int = 300,
         temperature: float = 0.8,
         top_p: float = 0.95,
@@ -119,6 +123,8 @@ class OnionModule(TrainingHooks):
         self.neftune_alpha = neftune_alpha
         self.warmup_ratio = warmup_ratio
         self.gradient_checkpointing = gradient_checkpointing
+        self.shard = shard
+        self.pace: Pace | None = None  # of the ranks that share the weights, if they are sharded
         self.decoding = Decoding(max_new_tokens, temperature, top_p, repetition_penalty, candidates, adapter_strength)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.strict_loading = False  # checkpoints contain adapters only
@@ -159,10 +165,14 @@ class OnionModule(TrainingHooks):
         if trainer is None:
             self.load_base(torch.device("cpu"))
         else:
+            device = trainer.strategy.root_device
+            group = sharding_group(self.shard, trainer.world_size // trainer.num_nodes) if self.shard else None
             with together():
-                self.load_base(trainer.strategy.root_device, trainer.precision)
+                self.load_base(device if group is None else torch.device("cpu"), trainer.precision)
             exclude_frozen_weights(self)
             check_same_weights(self, self.base_model)
+            if group is not None and self.pace is None:
+                self.pace = shard_layers(self.language_model, group, device)
 
     def load_base(self, device: torch.device, precision: str | None = None) -> None:
         """Load the base model on a device and insert adapters. A second call does nothing.
@@ -220,11 +230,19 @@ class OnionModule(TrainingHooks):
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Sum -log p over the supervised tokens of a micro-batch, in nats; 0 for an empty micro-batch."""
         if not batch["row_lengths"]:
-            return zero_loss(self.parameters(), self.device)
+            return self.empty_loss()
         with noisy_embeddings(self.language_model, batch["row_lengths"], self.neftune_alpha if self.training else 0):
             hidden = packed_hidden_states(self.language_model, batch["input_ids"], batch["row_lengths"])
         head = self.language_model.get_output_embeddings()
         return supervised_loss(hidden, head, batch["predictors"], batch["targets"])
+
+    def empty_loss(self) -> torch.Tensor:
+        """Return the loss of a micro-batch without rows, 0. Other ranks with shares of the weights may wait for this one."""
+        loss = zero_loss(self.parameters(), self.device)
+        if self.pace is None or not torch.is_grad_enabled():  # a validation keeps pace by itself
+            return loss
+        token = torch.zeros(1, dtype=torch.long, device=self.device)
+        return loss + 0.0 * packed_hidden_states(self.language_model, token, [1]).float().sum()
 
     # Generation
 
@@ -245,7 +263,8 @@ class OnionModule(TrainingHooks):
 
     def predict_step(self, batch: HeadlineBatch, batch_idx: int) -> ArticleBatch:
         """Generate the articles of a batch. The seed depends on the batch, not on the number of ranks."""
-        articles = self.write(batch["headlines"], mix_seed(self.seed, batch["index"]))
+        with keeping_pace(self.pace):
+            articles = self.write(batch["headlines"], mix_seed(self.seed, batch["index"]))
         return article_batch(batch, articles)
 
     # Checkpoints

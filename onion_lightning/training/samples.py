@@ -6,9 +6,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from onion_lightning.errors import check_range
+from onion_lightning.model.articles.record import Article
+from onion_lightning.model.sharding import keeping_pace
 from onion_lightning.output_folder import writing_run
 
 __all__ = ["Samples"]
@@ -31,7 +32,6 @@ class Samples(pl.Callback):
         self.path = Path(dirpath).expanduser() / "samples.txt"
         self.report: Callable[[int, Path], None] | None = None  # called with the number of samples and their file
 
-    @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trial = trainer.sanity_checking or getattr(trainer, "fast_dev_run", False)
         if self.count == 0 or trial or trainer.state.fn != "fit":
@@ -39,7 +39,13 @@ class Samples(pl.Callback):
         module: Any = pl_module
         headlines = trainer.datamodule.texts["validation"][: self.count]["headline"]  # type: ignore[attr-defined]
         limit = {"max_new_tokens": self.max_new_tokens, "flag": "--samples.max_new_tokens"}
-        written = module.write(headlines, seed=module.seed, **limit)
+        with keeping_pace(module.pace):
+            written = module.write(headlines, seed=module.seed, **limit) if trainer.is_global_zero else []
+        if written:
+            self.save(trainer, headlines, written)
+
+    def save(self, trainer: pl.Trainer, headlines: list[str], written: list[list[Article]]) -> None:
+        """Append samples to the file, and log them."""
         samples = [(headline, articles[0].text) for headline, articles in zip(headlines, written, strict=True)]
         with writing_run(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"=== step {trainer.global_step}\n\n")

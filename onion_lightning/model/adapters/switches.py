@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from onion_lightning.errors import OnionError
 
@@ -77,4 +78,9 @@ def merged_adapters(model: torch.nn.Module) -> Iterator[None]:
 
 def can_merge(layer: Any) -> bool:
     weight = layer.get_base_layer().weight
-    return weight.is_floating_point() and not layer.disable_adapters and not layer.merged
+    return (
+        weight.is_floating_point()
+        and not isinstance(weight, DTensor)
+        and not layer.disable_adapters
+        and not layer.merged
+    )

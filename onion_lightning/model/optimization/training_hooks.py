@@ -20,6 +20,7 @@ from onion_lightning.model.optimization.optimizer_step import (
     gradient_scaler,
     sum_over_ranks,
 )
+from onion_lightning.model.sharding import Pace, keeping_pace
 from onion_lightning.private_api import uncount_optimizer_step
 from onion_lightning.seeding import mix_seed
 
@@ -31,12 +32,14 @@ class TrainingHooks(pl.LightningModule):
 
     Attributes:
         seed: of dropout.
+        pace: of the ranks that share the weights, if they are sharded.
         epoch_began: attempted steps before the current epoch.
         skipped_steps: by the gradient scaler of fp16, in the whole run.
         skipped_in_a_row: the same, since the last step that was taken.
     """
 
     seed: int
+    pace: Pace | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,8 +142,9 @@ class TrainingHooks(pl.LightningModule):
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if batch["row_lengths"]:
-            self.held_out.update(self.loss_sum(batch), len(batch["targets"]))
+        with keeping_pace(self.pace):
+            if batch["row_lengths"]:
+                self.held_out.update(self.loss_sum(batch), len(batch["targets"]))
 
     test_step = validation_step
 
