@@ -170,7 +170,7 @@ class Nf4Linear(FrozenLinear):
         nested = quant_state.state2
         self.absmax = frozen(quant_state.absmax)  # uint8, (blocks,)
         self.code = frozen(quant_state.code)  # float32, (16,)
-        self.offset = frozen(quant_state.offset)  # float32, ()
+        self.offset = frozen(quant_state.offset.reshape(1))  # float32, (1,): FSDP2 shards no scalars
         self.nested_absmax = frozen(nested.absmax)  # float32, (blocks / 256,)
         self.nested_code = frozen(nested.code)  # float32, (256,)
 
