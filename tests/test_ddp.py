@@ -75,31 +75,6 @@ def test_bad_input_under_ddp_is_reported_once(flags, shell):
     assert done.stderr.count("error:") == 1
 
 
-@pytest.mark.fault
-def test_the_command_for_several_nodes_in_the_readme_runs(flags, tmp_path):
-    """Two agents on this machine, each with one rank; the flags replace the GPU config's base model, corpus and device."""
-    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
-    [line] = re.findall(r"^torchrun (--nnodes.*)$", text, re.MULTILINE)
-    port = free_port()
-    words = line.replace("--nproc_per_node=8", "--nproc_per_node=1").replace("HOST:29500", f"localhost:{port}").split()
-    tiny = flags("fit", "--trainer.max_steps", "2", "--samples.count", "0")[1:]
-    at = tiny.index("--trainer.devices")
-    words += [*tiny[:at], *tiny[at + 2 :]]
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    agents = [
-        subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT, env=environment
-        )
-        for _ in range(2)
-    ]
-    printed = [agent.communicate(timeout=240)[1] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], printed
-    assert sum(text.count("Done: step 2") for text in printed) == 1
-    assert sum(text.count("2 x the CPU") for text in printed) == 1
-    assert sorted(curve(tmp_path / "run")) == [0, 1]
-
-
 @pytest.fixture
 def two_nodes(flags):
     """Returns a function that runs a command on two nodes with one rank each, as Lightning starts them from its variables.

@@ -102,7 +102,9 @@ def explain_failure(error: RuntimeError, cli: Any) -> OnionError | None:
         error: a metric that does not exist, a rank that is lost, or too little memory.
         cli: the `OnionCLI` that ran the command.
     """
-    if late := explain_run(error) or explain_loss(error, cli.hosts, cli.last):
+    if late := explain_run(error):
+        return late
+    if connected() and (late := explain_loss(error, cli.hosts, cli.last)):
         return late
     if is_out_of_memory(error):
         return explain_out_of_memory(str(cli.subcommand), cli.options.as_dict(), error)

@@ -58,15 +58,13 @@ def fail(message: str, status: int) -> int:
 
 def interrupted(stop: Interrupted, args: list[str], training_began: bool) -> int:
     """Print how to resume, if there is something to resume, and return the exit status. A job of SLURM is requeued."""
-    if training_began:
-        tell(f"\nStopped by signal {stop.signum}; the last completed step is saved. Resume with:")
-        tell(f"  {resume_command(args)}")
+    saved = "; the last completed step is saved" if training_began else ""
+    tell(f"\nStopped by signal {stop.signum}{saved}.")
+    requeued = "fit" in args[:1] and is_rank_zero() and requeue(stop.signum)
+    if training_began and not requeued:
+        tell(f"Resume with:\n  {resume_command(args)}")
     elif "predict" in args[:1]:
-        tell(f"\nStopped by signal {stop.signum}. Add --articles.resume true to write the remaining articles.")
-    else:
-        tell(f"\nStopped by signal {stop.signum}.")
-    if "fit" in args[:1] and is_rank_zero():
-        requeue(stop.signum)
+        tell("Add --articles.resume true to write the remaining articles.")
     if not is_rank_zero():
         wait_for_parent()
     return 128 + stop.signum

@@ -18,7 +18,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint
 
-__all__ = ["CorpusReport", "Encoded", "TokenCounts", "encode_corpus", "identify", "rows_digest"]
+__all__ = ["CorpusReport", "Encoded", "TokenCounts", "encode_corpus", "rows_digest", "settings_key"]
 
 FEATURES = datasets.Features(
     {"input_ids": datasets.List(datasets.Value("int32"))}
@@ -160,19 +160,6 @@ def rows_digest(texts: datasets.Dataset) -> str:
         open_ended = () if all(batch["whole"]) else (batch["whole"],)
         rows.update(repr((batch["headline"], batch["article"], *open_ended)).encode())
     return rows.hexdigest()
-
-
-def identify(
-    texts: dict[str, datasets.Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int, overflow: Overflow
-) -> dict[str, str]:
-    """Return what identifies an encoded corpus in a few characters: its rows and splits, and its tokenizer and prompt."""
-    rows = " + ".join(f"{len(texts[name])} {name}" for name in texts)
-    digests = repr([(name, rows_digest(texts[name])) for name in sorted(texts)])
-    tokenizer_key = settings_key(tokenizer, max_length, overflow)
-    return {
-        "--data.path": f"{rows} rows (fingerprint {hashlib.sha256(digests.encode()).hexdigest()[:8]})",
-        "tokenizer and prompt of --model.base_model": f"fingerprint {tokenizer_key[:8]}",
-    }
 
 
 def count_tokens(lengths: np.ndarray) -> TokenCounts:

@@ -1,4 +1,4 @@
-"""Checks the flags of the data module, and lists those that a checkpoint saves."""
+"""Checks the flags of the data module, and lists what a checkpoint saves of them and what identifies its content."""
 
 import os
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.files.columns import Columns
 from onion_lightning.errors import OnionError, check_range
+from onion_lightning.seeding import hash64
 
-__all__ = ["check_flags", "check_length", "check_split", "saved_flags"]
+__all__ = ["check_flags", "check_length", "check_split", "identify", "saved_flags"]
 
 
 def check_flags(data: Any) -> None:
@@ -125,3 +126,21 @@ def saved_flags(data: Any) -> dict[str, Any]:
         "val_fraction": data.fractions[0],
         "test_fraction": data.fractions[1],
     }
+
+
+def identify(data: Any) -> dict[str, str]:
+    """Return what identifies the content of an `OnionDataModule`, by flag: its headlines, or rows, splits and tokenizer."""
+    if not data.texts:
+        return {"--data.headlines": f"{len(data.rows)} headlines (fingerprint {short_hash(data.rows)})"}
+    from onion_lightning.data.encoding import settings_key
+
+    rows = " + ".join(f"{len(texts)} {split}" for split, texts in data.texts.items())
+    tokenizer = settings_key(data.tokenizer, data.max_length, data.overflow)
+    return {
+        "--data.path": f"{rows} rows (fingerprint {short_hash(data.digests)})",
+        "tokenizer and prompt of --model.base_model": f"fingerprint {tokenizer[:8]}",
+    }
+
+
+def short_hash(value: object) -> str:
+    return f"{hash64(repr(value)) % 2**32:08x}"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.files.columns import Columns
-from onion_lightning.data.flags import check_flags, check_length, check_split, saved_flags
+from onion_lightning.data.flags import check_flags, check_length, check_split, identify, saved_flags
 from onion_lightning.data.headlines import load_headlines, read_stream
 from onion_lightning.data.limits import check_fraction, set_whole_steps
 from onion_lightning.data.prompt import Overflow, encode_prompt
@@ -23,7 +23,6 @@ from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
 from onion_lightning.ranks import connected, together
-from onion_lightning.seeding import hash64
 
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
     import datasets
@@ -250,22 +249,21 @@ class OnionDataModule(pl.LightningDataModule):
         return [self.texts["train"][int(row)]["headline"] for row in rows[:most]]
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Hash of everything that determines the order of training rows: the rows, the seed and the global batch size."""
+    def digests(self) -> dict[str, str]:
+        """Hash of the rows of each split, in order."""
         from onion_lightning.data.encoding import rows_digest
 
-        parts = (rows_digest(self.texts["train"]), self.max_length, self.seed, self.global_batch_size)
+        return {split: rows_digest(texts) for split, texts in self.texts.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that determines the order of training rows: the rows, the seed and the global batch size."""
+        parts = (self.digests["train"], self.max_length, self.seed, self.global_batch_size)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def identity(self) -> dict[str, str]:
         """Return what must be the same on all ranks, by flag: the headlines of `predict`, or rows, splits and tokenizer."""
-        if not self.texts:
-            return {
-                "--data.headlines": f"{len(self.rows)} headlines (fingerprint {hash64(repr(self.rows)) % 2**32:08x})"
-            }
-        from onion_lightning.data.encoding import identify
-
-        return identify(self.texts, self.tokenizer, self.max_length, self.overflow)
+        return identify(self)
 
     def train_dataloader(self) -> DataLoader:
         return self.example_dataloader("train", self.sampler)

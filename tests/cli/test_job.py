@@ -1,5 +1,7 @@
 """The command line of a job of several ranks. Real launchers are in tests/nodes."""
 
+import os
+import socket
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from onion_lightning.cli.job import agree_on_options, connect, explain_failure, prepare_trainer
 from onion_lightning.cli.launchers import own_address
-from onion_lightning.errors import OnionError, RankError
+from onion_lightning.errors import OnionError
 from tests.several import on_ranks
 
 SLURM = {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1", "SLURM_PROCID": "0"}
@@ -84,21 +86,30 @@ def test_collectives_get_the_time_limit_and_a_strategy_with_its_own_is_refused(e
         prepare_trainer(made, None, 7.0)
 
 
-def test_a_lost_rank_is_one_sentence_with_the_checkpoint_and_how_to_resume(environment):
-    environment({})
+def explain(rank):
+    os.environ["RANK"] = str(rank)
     closed = RuntimeError("Connection closed by peer [10.0.0.2]:33718")
-    cli = SimpleNamespace(
-        hosts={"10.0.0.2": "n2"}, last=SimpleNamespace(path="run/last.ckpt", saved_at=7), subcommand="fit"
-    )
-    found = explain_failure(closed, cli)
-    assert isinstance(found, RankError)
-    cause = "the connection to a rank on n2 was closed: its process has ended; run/last.ckpt has step 7"
-    assert str(found).endswith(f"{cause}; resume with --ckpt_path last.")
-    environment({"RANK": "1"})
-    assert "has step 7 or a later one" in str(explain_failure(closed, cli))
+    last = SimpleNamespace(path="run/last.ckpt", saved_at=7)
+    cli = SimpleNamespace(hosts={"10.0.0.2": "n2"}, last=last, subcommand="fit")
+    found = [explain_failure(closed, cli), explain_failure(RuntimeError("shapes"), cli)]
     cli.last = None
-    assert str(explain_failure(closed, cli)).endswith("its process has ended; start the job again.")
-    assert explain_failure(RuntimeError("shapes"), cli) is None
+    return [None if error is None else str(error) for error in (*found, explain_failure(closed, cli))]
+
+
+def test_a_lost_rank_is_one_sentence_with_the_checkpoint_and_how_to_resume():
+    found = on_ranks(explain)
+    for rank, later in enumerate(("", " or a later one")):
+        trained, other, untrained = found[rank]
+        cause = (
+            f"rank {rank} on {socket.gethostname()}: the connection to a rank on n2 was closed: its process has ended;"
+        )
+        assert trained == f"{cause} run/last.ckpt has step 7{later}; resume with --ckpt_path last."
+        assert untrained == f"{cause} start the job again."
+        assert other is None
+
+
+def test_an_error_that_mentions_a_connection_is_not_the_loss_of_a_rank_where_there_are_none():
+    assert explain_failure(RuntimeError("Connection refused"), SimpleNamespace(subcommand="fit")) is None
 
 
 def test_a_machine_knows_its_address_towards_another():

@@ -50,6 +50,10 @@ def lock_folder(folder: Path) -> IO[str] | None:
     started = time.strftime("%Y-%m-%d %H:%M:%S")
     json.dump({"host": socket.gethostname(), "process": os.getpid(), "started": started}, file)
     file.flush()
+    if hasattr(
+        os, "register_at_fork"
+    ):  # a worker process that outlives this one for some seconds must not keep the lock
+        os.register_at_fork(after_in_child=file.close)
     return file
 
 

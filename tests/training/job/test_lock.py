@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,19 +14,23 @@ from onion_lightning.errors import OnionError
 from onion_lightning.training.job.lock import lock_folder
 
 HOLD = """
-import sys, time
+import multiprocessing, sys, time
 from pathlib import Path
 from onion_lightning.training.job.lock import lock_folder
 lock = lock_folder(Path(sys.argv[1]))
-print("locked", flush=True)
+worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))  # as of a data loader
+worker.start()
+print(f"locked {worker.pid}", flush=True)
 time.sleep(60)
 """
 
 
-def test_another_process_is_refused_with_host_and_process_until_the_first_is_killed(tmp_path):
+def test_another_process_is_refused_with_host_and_process_until_the_first_is_killed_though_its_worker_lives(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    worker = None
     try:
-        assert other.stdout.readline() == "locked\n"
+        said, worker = other.stdout.readline().split()
+        assert said == "locked"
         with pytest.raises(OnionError) as refused:
             lock_folder(tmp_path)
         start = f"--checkpoint.dirpath {tmp_path}: another run is using this folder (process {other.pid} on"
@@ -34,7 +39,10 @@ def test_another_process_is_refused_with_host_and_process_until_the_first_is_kil
         other.kill()
         other.wait()
         other.stdout.close()
-    lock_folder(tmp_path).close()
+    try:
+        lock_folder(tmp_path).close()
+    finally:
+        os.kill(int(worker), signal.SIGKILL)
 
 
 def test_a_lock_that_was_closed_can_be_taken_again(tmp_path):
