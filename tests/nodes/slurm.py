@@ -43,7 +43,7 @@ NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
-# Without --output, what ranks print after SIGTERM is lost, as srun receives it too; in one file for all, they overwrite it.
+# exec: otherwise SIGTERM ends the shell, SLURM ends srun with it, and what ranks print from then on is lost.
 SCRIPT = """#!/bin/bash
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -51,7 +51,7 @@ SCRIPT = """#!/bin/bash
 #SBATCH --output=slurm-%j.log
 {more}
 export MASTER_ADDR=127.0.0.1
-srun --output=rank%t-%j.log --open-mode=append {command}
+exec srun --open-mode=append {command}
 """
 
 
@@ -175,8 +175,8 @@ class Slurm:
 
     def output(self, job: int) -> str:
         """Return what the ranks of a job have printed, also before it was requeued."""
-        files = sorted(Path(self.fields(job)["WorkDir"]).glob(f"rank*-{job}.log"))
-        return "".join(file.read_text() for file in files)
+        file = Path(self.fields(job)["StdOut"])
+        return file.read_text() if file.exists() else ""
 
     def requeue(self, job: int) -> None:
         """Requeue a job, as its user would."""
