@@ -159,9 +159,11 @@ class EvaluationData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         # Whole tasks are distributed, so that the batch of a row, and with it the row's results, does not depend on the
-        # number of ranks. A rank without a task gets an empty one, since Lightning rejects a data loader of length 0.
-        tasks: Any = self.tasks()[trainer.global_rank :: trainer.world_size] or [Task("base", [])]
-        return DataLoader(tasks, batch_size=None, collate_fn=lambda task: task)
+        # number of ranks. Empty tasks give all ranks as many, because ranks that share weights enter each step together.
+        tasks = self.tasks()
+        tasks += [Task("base", [])] * (-len(tasks) % trainer.world_size)
+        own: Any = tasks[trainer.global_rank :: trainer.world_size]
+        return DataLoader(own, batch_size=None, collate_fn=lambda task: task)
 
 
 def choose_examples(datamodule: OnionDataModule, shots: int) -> list[list[int]]:

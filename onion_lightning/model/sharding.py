@@ -111,6 +111,6 @@ def shard_layers(model: PreTrainedModel, group: dist.ProcessGroup, device: torch
     layers: Any = model.get_decoder().layers
     for layer in layers:
         trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
-        fully_shard(layer, mesh=mesh, ignored_params=trained)
+        fully_shard(layer, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
     model.to(device)
     return Pace(model, group)
