@@ -20,6 +20,7 @@ from onion_lightning.cli.parsing.wording import explain_run
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, RankError, check_range
 from onion_lightning.messages import is_rank_zero
+from onion_lightning.model.sharding import Shard, check_ranks
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
 from onion_lightning.private_api import ignore_requeue_checkpoints, set_process_group_timeout
 from onion_lightning.ranks import connected, explain_lost_rank, place, share
@@ -74,12 +75,14 @@ def agree_on_options(options: Namespace) -> dict[str, str]:
     return flags
 
 
-def prepare_trainer(trainer: Trainer, data: OnionDataModule, seconds: float) -> None:
+def prepare_trainer(trainer: Trainer, data: OnionDataModule, seconds: float, shard: Shard = False) -> None:
     """Have this project's own code requeue and resume a job, limit the time of collectives, and fill a shared cache once.
 
     Raises:
-        OnionError: the strategy was given a time limit of its own.
+        OnionError: the strategy was given a time limit of its own, or there are no ranks to spread the weights over.
     """
+    if shard:
+        check_ranks(shard, trainer.world_size, trainer.num_nodes)
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if isinstance(environment, SLURMEnvironment):
         environment.auto_requeue = False

@@ -243,7 +243,7 @@ class OnionCLI(LightningCLI):
             raise explain(error, built.trainer) from error
         check_strategy(trainer.strategy, built.trainer.strategy)
         compute_dtype(trainer.precision)  # a plugin may have set another one
-        prepare_trainer(trainer, built.data, self.options.collective_timeout)
+        prepare_trainer(trainer, built.data, self.options.collective_timeout, self.options.model.shard)
         if fits and not getattr(trainer, "fast_dev_run", False):
             trainer.loggers = [*trainer.loggers, MetricsCSV(self.folder)]
         return trainer

@@ -27,8 +27,8 @@ from onion_lightning.model.loss import supervised_loss, zero_loss
 from onion_lightning.model.optimization.optimizer import OptimizerName, OptimizerSettings, check_optimizer_device
 from onion_lightning.model.optimization.training_hooks import TrainingHooks
 from onion_lightning.model.packed_rows import noisy_embeddings, pack_rows, packed_hidden_states
-from onion_lightning.model.ranks import check_same_weights, exclude_frozen_weights
-from onion_lightning.model.sharding import Pace, Shard, keeping_pace, shard_layers, sharding_group
+from onion_lightning.model.ranks import compare_sums, exclude_frozen_weights, weight_sums
+from onion_lightning.model.sharding import Pace, Shard, keeping_pace, load_in_turns
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer
 from onion_lightning.ranks import together
@@ -166,13 +166,14 @@ class OnionModule(TrainingHooks):
             self.load_base(torch.device("cpu"))
         else:
             device = trainer.strategy.root_device
-            group = sharding_group(self.shard, trainer.world_size // trainer.num_nodes) if self.shard else None
-            with together():
-                self.load_base(device if group is None else torch.device("cpu"), trainer.precision)
+            if self.shard:
+                ranks = trainer.world_size, trainer.num_nodes
+                self.pace = self.pace or load_in_turns(self, device, trainer.precision, *ranks)
+            else:
+                with together():
+                    self.load_base(device, trainer.precision)
+                compare_sums(weight_sums(self), self.base_model)
             exclude_frozen_weights(self)
-            check_same_weights(self, self.base_model)
-            if group is not None and self.pace is None:
-                self.pace = shard_layers(self.language_model, group, device)
 
     def load_base(self, device: torch.device, precision: str | None = None) -> None:
         """Load the base model on a device and insert adapters. A second call does nothing.

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from onion_lightning.errors import OnionError
 from onion_lightning.private_api import ignore_in_ddp
 
-__all__ = ["check_same_weights", "exclude_frozen_weights", "weight_sums"]
+__all__ = ["compare_sums", "exclude_frozen_weights", "weight_sums"]
 
 
 def exclude_frozen_weights(module: torch.nn.Module) -> None:
@@ -21,11 +21,11 @@ def exclude_frozen_weights(module: torch.nn.Module) -> None:
     ignore_in_ddp(module, [*frozen, *(name for name, _ in module.named_buffers())])
 
 
-def check_same_weights(module: torch.nn.Module, base_model: str) -> None:
+def compare_sums(own: torch.Tensor, base_model: str) -> None:
     """Check that all ranks have the same frozen weights, by 8 bytes for each. Does nothing in a single process.
 
     Args:
-        module: with its base model, on the device of this rank.
+        own: what `weight_sums` returns, on the device of this rank.
         base_model: for the error message.
 
     Raises:
@@ -33,7 +33,6 @@ def check_same_weights(module: torch.nn.Module, base_model: str) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
-    own = weight_sums(module)
     sums = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(sums, own)
     others = [str(rank) for rank, found in enumerate(sums) if not torch.equal(found, sums[0])]

@@ -16,8 +16,10 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.ranks import compare_sums, weight_sums
+from onion_lightning.ranks import together
 
-__all__ = ["Pace", "Shard", "keeping_pace", "shard_layers", "sharding_group", "without_gradients"]
+__all__ = ["Pace", "Shard", "check_ranks", "keeping_pace", "load_in_turns", "shard_layers", "without_gradients"]
 
 Shard = bool | Literal["node", "all"]
 
@@ -72,25 +74,24 @@ def keeping_pace(pace: Pace | None) -> Iterator[None]:
     pace.follow()
 
 
-def sharding_group(shard: Shard, ranks_per_node: int) -> dist.ProcessGroup:
-    """Return the ranks that share the weights with this one. All ranks call it.
+def check_ranks(shard: Shard, world: int, nodes: int) -> int:
+    """Return how many ranks share the weights.
 
     Args:
-        shard: `all` for all ranks; otherwise those of this machine, so that no weights cross the network.
-        ranks_per_node: number of ranks of each machine.
+        shard: `all` for all ranks; otherwise those of a machine, so that no weights cross the network.
+        world: number of ranks.
+        nodes: number of machines.
 
     Raises:
         OnionError: there is only one.
     """
-    world = dist.get_world_size() if dist.is_initialized() else 1
-    size = world if shard == "all" else ranks_per_node
+    size = world if shard == "all" else world // nodes
     if size == 1:
         raise OnionError(
             f"--model.shard {str(shard).lower()}: there is only one rank to spread the weights over; give --trainer.devices 2"
             " or more, or omit the flag."
         )
-    group, _ = dist.new_subgroups(size)
-    return group
+    return size
 
 
 def without_gradients(model: torch.nn.Module) -> contextlib.AbstractContextManager[Any]:
@@ -99,18 +100,41 @@ def without_gradients(model: torch.nn.Module) -> contextlib.AbstractContextManag
     return torch.no_grad() if sharded else torch.inference_mode()
 
 
-def shard_layers(model: PreTrainedModel, group: dist.ProcessGroup, device: torch.device) -> Pace:
+def shard_layers(model: PreTrainedModel, mesh: DeviceMesh, device: torch.device) -> None:
     """Shard the frozen weights of the decoder layers, in place. Adapters, embeddings and output layer stay whole.
 
     Args:
-        model: with adapters; all ranks have the same weights.
-        group: the ranks.
-        device: of this rank; its shares are moved there.
+        model: with adapters, in host memory; all ranks have the same weights. It is moved to the device.
+        mesh: the ranks, in one dimension.
+        device: of this rank.
     """
-    mesh = DeviceMesh.from_group(group, device.type)
     layers: Any = model.get_decoder().layers
     for layer in layers:
         trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
         fully_shard(layer, mesh=mesh, ignored_params=trained, reshard_after_forward=True)
     model.to(device)
-    return Pace(model, group)
+
+
+def load_in_turns(module: Any, device: torch.device, precision: str, world: int, nodes: int) -> Pace:
+    """Load a base model in host memory, one rank of a machine after another, and keep a share of it on the device.
+
+    Args:
+        module: an `OnionModule`.
+        device: of this rank.
+        precision: as for `load_base`.
+        world: number of ranks.
+        nodes: number of machines.
+
+    Raises:
+        OnionError: it cannot be loaded on one rank, or ranks have loaded different weights. All ranks raise it.
+    """
+    group, _ = dist.new_subgroups(check_ranks(module.shard, world, nodes))
+    mesh, here = DeviceMesh.from_group(group, device.type), world // nodes
+    for turn in range(here):
+        with together():
+            if dist.get_rank() % here == turn:
+                module.load_base(torch.device("cpu"), precision)
+                sums = weight_sums(module)
+                shard_layers(module.language_model, mesh, device)
+    compare_sums(sums.to(device), module.base_model)
+    return Pace(module.language_model, group)

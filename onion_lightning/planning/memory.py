@@ -29,7 +29,7 @@ class MemoryPlan:
     """The memory of a training run on one device, in bytes, and the size of the model and of the computation.
 
     Attributes:
-        linear: frozen linear layers, quantized or not.
+        linear: frozen linear layers, quantized or not; of sharded ones a share, and two layers that are gathered.
         embeddings: embeddings, output layer, norms and other frozen tensors.
         adapters: LoRA weights.
         gradients: of the adapters.
@@ -119,6 +119,7 @@ def predict_memory(
     use_dora: bool = False,
     optimizer: OptimizerName = "adamw",
     ranks: int = 1,
+    shares: int = 1,
     device_type: DeviceType = "cuda",
 ) -> MemoryPlan:
     """Predict the peak memory of a training run on one device, from the second micro-batch on.
@@ -138,6 +139,7 @@ def predict_memory(
         use_dora: as --model.use_dora.
         optimizer: as --model.optimizer; a paged state counts as if it stayed on the GPU.
         ranks: more than one adds the buckets of DDP.
+        shares: number of ranks that share the frozen layers, 1 with --model.shard false.
         device_type: cuda or cpu, which differ in dropout and in the optimizer step.
 
     Raises:
@@ -165,10 +167,12 @@ def predict_memory(
             f"--model.base_model {flags['base_model']}: the memory of its training step cannot be predicted"
             f" ({shorten(error)}); measure a step instead."
         ) from error
-    return make_plan(module, state, step, traced, ranks)
+    return make_plan(module, state, step, traced, ranks, shares)
 
 
-def make_plan(module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int) -> MemoryPlan:
+def make_plan(
+    module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int, shares: int = 1
+) -> MemoryPlan:
     """Add up the tensors of a module, and what was traced."""
     linear = [one for layer in frozen_linear_layers(module.language_model) for one in tensors_of(layer)]
     frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
@@ -176,8 +180,12 @@ def make_plan(module: OnionModule, state: int, step: int, traced: StepMemory, ra
     known = {id(one) for one in linear}
     parameters, trainable = count_parameters(module)
     gradients = sum(one.nbytes for one in trained)
+    whole = storage_bytes(linear)
+    gathered = (
+        2 * whole // module.language_model.config.get_text_config().num_hidden_layers
+    )  # one in use, one that follows
     return MemoryPlan(
-        linear=storage_bytes(linear),
+        linear=whole if shares == 1 else -(-whole // shares) + gathered,
         embeddings=storage_bytes(one for one in frozen if id(one) not in known),
         adapters=storage_bytes(trained),
         gradients=gradients,

@@ -12,6 +12,7 @@ from onion_lightning.errors import NoSuchLayersError, OnionError
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.sharding import check_ranks
 from onion_lightning.planning.memory import MemoryPlan, flags_of, predict_memory
 from onion_lightning.planning.out_of_memory import remedies
 from onion_lightning.pretrained.locate import load_config
@@ -36,7 +37,8 @@ class StartLine(pl.Callback):
         plan, available = plan_memory(trainer, module, config, rows, length), available_memory(device)
         kernel = kernel_name(config, device, compute_dtype(precision))
         where = f"{describe_device(device, trainer.world_size)} in {precision}"
-        what = f"{WEIGHTS[module.load_in]} weights and {kernel} attention"
+        shared = f"{WEIGHTS[module.load_in]} weights" + (" that the ranks share" if module.shard else "")
+        what = f"{shared} and {kernel} attention"
         memory = f"{describe_memory(plan, available)}, for {rows} rows of {length} tokens"
         tell(f"Training on {where}, with {what}. Expected memory: {memory}.")
         if plan is not None and available is not None and not plan.fits(available):
@@ -59,6 +61,7 @@ def plan_memory(
             rows=rows,
             length=length,
             ranks=trainer.world_size,
+            shares=check_ranks(module.shard, trainer.world_size, trainer.num_nodes) if module.shard else 1,
             device_type="cuda" if trainer.strategy.root_device.type == "cuda" else "cpu",
         )
     except NoSuchLayersError:

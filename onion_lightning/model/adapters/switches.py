@@ -54,7 +54,8 @@ def scaled_adapters(model: torch.nn.Module, strength: float) -> Iterator[None]:
 def merged_adapters(model: torch.nn.Module) -> Iterator[None]:
     """Add the adapters to the weights that they adapt, inside the block, and restore the weights exactly.
 
-    A merged adapter takes no time. Quantized weights cannot be merged into: their adapters stay as they are.
+    A merged adapter takes no time. Quantized weights cannot be merged into, nor can weights that are sharded, because not all
+    ranks generate at the same time: their adapters stay as they are.
 
     Args:
         model: may have no adapters. In 16 bit, merged weights are rounded once more.

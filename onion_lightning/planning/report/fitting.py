@@ -17,12 +17,14 @@ FEWER_BITS: dict[LoadIn, tuple[LoadIn, ...]] = {"none": ("int8", "nf4"), "int8":
 PRICES = {
     "batch_size": "the same optimizer steps, in more micro-batches",
     "checkpointing": "about a third more time per step",
+    "shard": "each layer's weights are gathered twice a micro-batch",
     "load_in": "weights are rounded more coarsely",
     "length": "longer articles are cut",
 }
 FLAGS = {
     "batch_size": "--data.batch_size",
     "checkpointing": "--model.gradient_checkpointing",
+    "shard": "--model.shard",
     "load_in": "--model.load_in",
     "length": "--data.max_length",
 }
@@ -37,12 +39,16 @@ class Setup:
         checkpointing: as --model.gradient_checkpointing.
         load_in: as --model.load_in.
         length: tokens of the longest row.
+        shard: whether the ranks of a machine share the weights.
+        can_shard: whether there are several.
     """
 
     batch_size: int
     checkpointing: bool
     load_in: LoadIn
     length: int
+    shard: bool = False
+    can_shard: bool = False
 
 
 Candidate = TypeVar("Candidate")
@@ -109,6 +115,7 @@ def changes(setup: Setup, smaller: Sequence[int], shorter: Sequence[int]) -> Ite
     possible = {
         "batch_size": bool(smaller),
         "checkpointing": not setup.checkpointing,
+        "shard": setup.can_shard and not setup.shard,
         "load_in": bool(FEWER_BITS[setup.load_in]),
         "length": bool(shorter),
     }
@@ -122,7 +129,9 @@ def cheapest(
     setup: Setup, names: Sequence[str], smaller: Sequence[int], shorter: Sequence[int], fits: Callable[[Setup], bool]
 ) -> Setup | None:
     """Return the setup with the smallest changes of some flags that fits; None if none does."""
-    one = replace(setup, checkpointing=setup.checkpointing or "checkpointing" in names)
+    one = replace(
+        setup, checkpointing=setup.checkpointing or "checkpointing" in names, shard=setup.shard or "shard" in names
+    )
     if "batch_size" in names:
         one = replace(one, batch_size=smaller[0])
     if "length" in names:
