@@ -28,7 +28,7 @@ CLASSES = {
     "articles": ArticleWriter,
 }
 FREE = "base_model load_in gradient_checkpointing path headline_column article_column overflow headlines headlines_file"
-FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer"
+FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer shard"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
 # flag: (good values, bad values, the range in the refusal)

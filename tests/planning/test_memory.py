@@ -1,5 +1,7 @@
 """The predicted memory is that of the real module, for each format of the weights, with and without checkpointing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from bitsandbytes.functional import quantize_4bit
@@ -300,3 +302,9 @@ def test_any_layers_to_adapt_can_be_predicted(tiny_base, target):
     assert plan.adapters == storage_bytes(one for one in made.parameters() if one.requires_grad)
     assert plan.weights + plan.adapters == storage_bytes([*made.parameters(), *made.buffers()])
     assert plan.logits >= 2 * 39 * 600 * 4
+
+
+def test_sharded_layers_are_counted_as_a_share_and_two_gathered_layers(tiny_base):
+    whole, shared = predict(tiny_base, ranks=4), predict(tiny_base, ranks=4, shares=4)
+    assert shared.linear == -(-whole.linear // 4) + 2 * whole.linear // 2  # the tiny model has two layers
+    assert replace(shared, linear=whole.linear) == whole

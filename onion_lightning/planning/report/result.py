@@ -187,6 +187,6 @@ def probe_here(session: Session, module: OnionModule, config: PretrainedConfig, 
 
 
 def settings_of(module: OnionModule, data: OnionDataModule) -> dict[str, Any]:
-    model = ("base_model", "load_in", "lora_rank", "target_modules", "gradient_checkpointing")
+    model = ("base_model", "load_in", "lora_rank", "target_modules", "gradient_checkpointing", "shard")
     rows = ("path", "max_length", "batch_size", "global_batch_size")
     return {name: getattr(module, name) for name in model} | {name: getattr(data, name) for name in rows}

@@ -236,6 +236,8 @@ def assumptions(plan: TrainingPlan) -> Iterator[str]:
         yield f"Assumed: {line}."
     if plan.cost.communication:
         yield "Communication is counted as if none of it overlapped with the backward pass."
+        if plan.settings.get("shard"):
+            yield "It is that of the gradients: gathering the sharded weights is not counted, and takes far longer."
     elif plan.target.nodes > 1:
         yield 'Give --network, such as "25 Gbit/s", to see what communication between the nodes takes.'
     if plan.cost.seconds is not None:
