@@ -17,7 +17,13 @@ def test_training_on_all_rows_writes_no_best_and_resumes(run, refused, tmp_path,
     assert printed.count("--data.val_fraction 0: training without validation, samples and best.ckpt.") == 1
     assert "lowest validation loss" not in printed
     folder = tmp_path / "run"
-    assert {file.name for file in folder.glob("*")} == {"last.ckpt", "metrics.csv", "corpus_report.json", "config.yaml"}
+    assert {file.name for file in folder.glob("*")} == {
+        "last.ckpt",
+        "metrics.csv",
+        "corpus_report.json",
+        "config.yaml",
+        ".lock",
+    }
     assert curve(folder, "val/loss") == {}
     steps = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
     run("fit", *ALL, "--trainer.max_epochs", "1")

@@ -11,6 +11,7 @@ from onion_lightning.evaluation.report import FILES
 from onion_lightning.evaluation.tasks import SYSTEMS
 from tests.conftest import ranks, records
 from tests.evaluation.conftest import SMALL
+from tests.test_fault import wait_for
 
 
 def test_the_report_contains_the_metrics_and_each_headline_once(evaluated):
@@ -104,6 +105,6 @@ def test_articles_and_metrics_are_logged_to_wandb(evaluated, tmp_path, monkeypat
     table = json.loads(file.read_text())
     assert table["columns"] == ["headline", *SYSTEMS, "real"]
     assert [row[0] for row in table["data"]] == [one["headline"] for one in samples]
-    wandb.finish()  # otherwise its file may not be written yet
+    wandb.finish()
     (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    assert b"evaluation/tuned/loss" in run.read_bytes()
+    wait_for(lambda: b"evaluation/tuned/loss" in run.read_bytes())  # W&B's own process writes it
