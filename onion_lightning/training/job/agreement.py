@@ -69,6 +69,7 @@ class Agreement(pl.Callback):
 
 
 def content_of(checkpoint: str | None) -> str:
+    """Identify a checkpoint by its content: its place may differ between machines."""
     return (
-        "not given" if checkpoint is None else f"{checkpoint} (fingerprint {checkpoint_digest(Path(checkpoint))[:8]})"
+        "not given" if checkpoint is None else f"a file with the fingerprint {checkpoint_digest(Path(checkpoint))[:8]}"
     )
