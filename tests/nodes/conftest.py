@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,14 +28,13 @@ def cluster() -> Iterator[Slurm]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="onion-slurm-"))  # a short path: sockets are in it
-    made = Slurm(folder)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="onion-slurm-") as folder:  # a short path: sockets are in it
+        made = Slurm(Path(folder))
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
 
 
 @pytest.fixture

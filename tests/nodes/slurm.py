@@ -187,7 +187,7 @@ class Slurm:
         self.tell("scancel", f"--signal={name}", str(job))
 
     def expire(self, job: int) -> None:
-        """Have the job's time limit be reached; SLURM looks for such jobs every 30 s."""
+        """Have the job's time limit be reached, within the 30 s after which SLURM looks for such jobs again."""
         self.tell("scontrol", "update", f"JobId={job}", "EndTime=now")
 
     def cancel(self, job: int) -> None:

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.nodes
 def started(slurm, words, slow, tmp_path):
     """Submits `fit` on two nodes, waits until it has trained four steps, and returns the job."""
 
-    def submit(*more, options=()):
-        job = slurm.submit(shell_line(words("fit", *EPOCHS, *in_slow_steps(slow, 4), *more)), tmp_path, *options)
+    def submit(*more, options=(), seconds=2):
+        job = slurm.submit(shell_line(words("fit", *EPOCHS, *in_slow_steps(slow, seconds), *more)), tmp_path, *options)
         slurm.wait(job, "RUNNING")
         wait_for(lambda: steps_done(tmp_path / "run") >= 4 or slurm.state(job) != "RUNNING")
         assert slurm.state(job) == "RUNNING", slurm.output(job)
@@ -90,7 +90,7 @@ def test_a_job_that_its_user_requeues_resumes(slurm, started, resumes):
 
 
 def test_a_time_limit_without_a_signal_before_it_requeues_the_job_which_resumes(slurm, started, resumes):
-    job = started()
+    job = started(seconds=4)  # SLURM looks for such jobs every 30 s
     slurm.expire(job)
     resumes(job)
 
