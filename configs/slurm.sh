@@ -21,6 +21,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=onion-%j.log
 
-# srun does not pass on --cpus-per-task by itself. A rank that ends first must not end rank 0 while it saves and requeues.
+# exec: otherwise SIGTERM ends this script and srun before the ranks have printed how they ended. srun does not pass on
+# --cpus-per-task by itself. A rank that ends first must not end rank 0 while it saves and requeues.
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-srun --kill-on-bad-exit=0 --open-mode=append python -m onion_lightning fit --config configs/ddp8.yaml "$@"
+exec srun --kill-on-bad-exit=0 --open-mode=append python -m onion_lightning fit --config configs/ddp8.yaml "$@"

@@ -9,8 +9,9 @@ from tests.test_fault import assert_same_end
 
 pytestmark = pytest.mark.fault
 
-# Three ranks, and nine micro-batches for the eight rows of a global batch: one is always empty.
-MANY = (*ranks(3), "--data.batch_size", "1", "--model.gradient_checkpointing", "true", "--samples.count", "2")
+# Eight micro-batches of one row in a step: the last step of an epoch has fewer rows, and some micro-batches are empty. With
+# three ranks, the sum of the gradients depends on DDP's buckets, so that a resumed run differs by rounding, sharded or not.
+MANY = (*ranks(2), "--data.batch_size", "1", "--model.gradient_checkpointing", "true", "--samples.count", "2")
 
 
 @pytest.fixture
