@@ -116,8 +116,9 @@ def test_machines_that_failed_to_merge_resume_in_another_order_without_any_batch
     (a / ".articles.jsonl.all").mkdir(parents=True)
     ended = two_nodes(predict_words(a), predict_words(b))
     assert [status for _, status in ended] == [1, 1], ended
-    assert [text.count("error: ") for text, _ in ended] == [1, 0]
-    assert "cannot be written (Is a directory)" in ended[0][0]
+    for text, _ in ended:  # each machine has an output of its own
+        assert text.count("error: ") == 1
+        assert "cannot be written (Is a directory)" in text
     ended = two_nodes(*(predict_words(folder, "--articles.resume", "true") for folder in (b, a)))
     assert [status for _, status in ended] == [0, 0], ended
     assert (b / "articles.jsonl").read_bytes() == (tmp_path / "articles.jsonl").read_bytes()
