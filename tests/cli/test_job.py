@@ -31,7 +31,7 @@ def test_a_single_process_and_help_connect_to_nobody(environment):
     assert connect(["fit", "--print_config"], True) == {}
 
 
-def test_ranks_that_cannot_connect_in_time_are_told_where_to_look(environment):
+def test_ranks_that_cannot_connect_in_time_get_the_address_to_check(environment):
     environment({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"} | TWO)
     with pytest.raises(
         OnionError, match=r"^torchrun: rank 1 of 2 on .* could not connect to the others at 127.0.0.1:9 "
