@@ -65,4 +65,4 @@ def report_foreign_checkpoints(folder: Path) -> None:
         return
     found = sorted(file.name for file in folder.glob("hpc_ckpt_*"))
     if found:
-        tell(f"{folder / found[-1]}: was written by Lightning's auto-requeue, and is not used; --ckpt_path loads it.")
+        tell(f"{folder / found[-1]}: was written by Lightning's auto-requeue, and is not used.")
