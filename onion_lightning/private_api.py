@@ -5,6 +5,7 @@ hyperparameters override explicit flags, and `training/resume.py` corrects posit
 """
 
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ __all__ = [
     "drop_anonymous",
     "dump_checkpoint",
     "forget_sigterm_broadcast",
+    "gather_in_background",
     "ignore_in_ddp",
     "ignore_requeue_checkpoints",
     "int8_product",
@@ -92,6 +94,12 @@ def forget_sigterm_broadcast(trainer: pl.Trainer) -> None:
     Each rank would wait twice for its GPU. This project's own handler is installed, and shares signals once a step.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def gather_in_background(layers: Iterable[Any]) -> None:
+    """Let layers of FSDP2 gather their weights on a CPU while others compute. On a GPU, it has a stream for it."""
+    for layer in layers:
+        layer._set_unshard_async_op(True)
 
 
 def ignore_in_ddp(module: torch.nn.Module, names: list[str]) -> None:

@@ -26,9 +26,7 @@ def command(flags, shell, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(
-    "load_in", ["int8", "nf4"]
-)  # in 16 and 32 bit, adapters are merged to generate: see the next test
+@pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
 def test_a_run_with_sharded_weights_also_after_a_resume_is_that_with_whole_ones(command, tmp_path, load_in):
     words = (*MANY, "--model.load_in", load_in)
     command("fit", "false", *words, folder="whole")
@@ -42,15 +40,9 @@ def test_a_run_with_sharded_weights_also_after_a_resume_is_that_with_whole_ones(
     assert (whole / "samples.txt").read_text() == (sharded / "samples.txt").read_text()
 
 
-def test_in_32_bit_only_samples_may_differ_by_rounding(command, tmp_path):
-    for shard in ("false", "true"):
-        command("fit", shard, *MANY, "--model.load_in", "none", folder=shard)
-    assert_same_end(tmp_path / "false", tmp_path / "true")
-    assert curve(tmp_path / "false", "val/loss") == curve(tmp_path / "true", "val/loss")
-
-
-def test_articles_and_the_evaluation_of_sharded_weights_are_those_of_whole_ones(command, tmp_path):
-    command("fit", "false", "--samples.count", "0", folder="run")
+@pytest.mark.parametrize("load_in", ["int8", "none"])
+def test_articles_and_the_evaluation_of_sharded_weights_are_those_of_whole_ones(command, tmp_path, load_in):
+    command("fit", "false", "--model.load_in", load_in, "--samples.count", "0", folder="run")
     given = ("--ckpt_path", "last", *ranks(2))
     headlines = ("--data.headlines", json.dumps(["One", "Two Eggs", "Area Man Wins", "Four", "The Fifth Headline"]))
     for shard in ("false", "true"):

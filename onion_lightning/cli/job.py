@@ -20,7 +20,7 @@ from onion_lightning.cli.parsing.wording import explain_run
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, RankError, check_range
 from onion_lightning.messages import is_rank_zero
-from onion_lightning.model.sharding import Shard, check_ranks
+from onion_lightning.model.sharding.layers import Shard, check_ranks
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
 from onion_lightning.private_api import ignore_requeue_checkpoints, set_process_group_timeout
 from onion_lightning.ranks import connected, explain_lost_rank, place, share

@@ -16,7 +16,7 @@ from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import continue_prompts
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.ranks import exclude_frozen_weights
-from onion_lightning.model.sharding import keeping_pace
+from onion_lightning.model.sharding.pace import keeping_pace
 from onion_lightning.seeding import mix_seed
 
 __all__ = ["RANKED_TOKENS", "Evaluator", "rank_headlines"]

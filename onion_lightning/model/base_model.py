@@ -5,7 +5,7 @@ Only safetensors files are read: no pickle is opened and no remote code is run.
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,9 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Heartbeat, format_seconds, log_line
 from onion_lightning.pretrained.locate import LOAD_ERRORS, locate, unavailable
 from onion_lightning.private_api import cpu_has_bfloat16
+
+if TYPE_CHECKING:  # bitsandbytes takes a second to import, and `--help` imports this module
+    from onion_lightning.model.sharding.shares import Share
 
 __all__ = ["LoadIn", "avoid_cudnn_attention", "best_precision", "compute_dtype", "has_bfloat16", "load_model"]
 
@@ -52,8 +55,12 @@ def compute_dtype(precision: str) -> torch.dtype:
     return COMPUTE_DTYPES[precision]
 
 
-def quantization(load_in: LoadIn) -> BitsAndBytesConfig | None:
-    """Return the configuration of bitsandbytes that quantizes weights while they are loaded."""
+def quantization(load_in: LoadIn, share: "Share | None") -> BitsAndBytesConfig | None:
+    """Return the configuration that quantizes weights while they are loaded, all of them or a share."""
+    if share is not None:
+        from onion_lightning.model.sharding.shares import share_config
+
+        return share_config(share, quantization(load_in, None))
     match load_in:
         case "int8":
             return BitsAndBytesConfig(load_in_8bit=True)
@@ -86,7 +93,9 @@ def avoid_cudnn_attention() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    base_model: str, load_in: LoadIn, device: torch.device, dtype: torch.dtype, share: "Share | None" = None
+) -> PreTrainedModel:
     """Load a base model with frozen weights on one device.
 
     Args:
@@ -94,6 +103,7 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
         load_in: quantization of the linear layers.
         device: all layers are on it.
         dtype: of layers that are not quantized, and of matrix products in those that are.
+        share: rows of the decoder layers' weights to load; then all other weights are in host memory.
 
     Raises:
         OnionError: there is no such model, or its weights are damaged or not safetensors.
@@ -111,9 +121,9 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
             model, found = AutoModelForCausalLM.from_pretrained(
                 source,
                 # The weights are quantized as they are in the file, so that they do not depend on the precision.
-                dtype=dtype if load_in == "none" else "auto",
-                device_map={"": str(device)},
-                quantization_config=quantization(load_in),
+                dtype=dtype if load_in == "none" and share is None else "auto",
+                device_map={"": str(device if share is None else "cpu")},
+                quantization_config=quantization(load_in, share),
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -141,7 +151,6 @@ def load_model(base_model: str, load_in: LoadIn, device: torch.device, dtype: to
 
 def freeze(model: PreTrainedModel, dtype: torch.dtype, quantized: bool) -> None:
     """Freeze a model in place: `dtype` in all that is not quantized, and this project's layers for what is."""
-    # Imported here because bitsandbytes takes a second to import, and `--help` imports this module.
     from onion_lightning.model.frozen_linear import freeze_quantized_layers
 
     model.requires_grad_(False)

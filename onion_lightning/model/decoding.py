@@ -21,7 +21,7 @@ from onion_lightning.messages import tell_once
 from onion_lightning.model.adapters.switches import merged_adapters, scaled_adapters
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.sampling import FiniteLogits, NucleusSampling
-from onion_lightning.model.sharding import without_gradients
+from onion_lightning.model.sharding.layers import without_gradients
 
 __all__ = [
     "Decoding",

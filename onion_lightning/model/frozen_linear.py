@@ -65,6 +65,10 @@ class FrozenLinear(torch.nn.Linear):
         """Return the weight in the output dtype, (out_features, in_features)."""
         raise NotImplementedError
 
+    def lengths(self) -> dict[str, int]:
+        """Return the lengths of the weight and its scales, where they are whole: a rank may have a share of them."""
+        raise NotImplementedError
+
     @property
     def W_q(self) -> torch.Tensor:
         """The quantized weight: the DoRA of peft calls `dequantize` of a layer that has this attribute."""
@@ -102,6 +106,9 @@ class Int8Linear(FrozenLinear):
             torch.arange(256, dtype=torch.uint8, device=weight.device).view(torch.int8).float()
         )  # (256,)
         self.block = next((block for block in BLOCKS if self.in_features % block == 0), None)
+
+    def lengths(self) -> dict[str, int]:
+        return {"weight": self.out_features, "scale": self.out_features}
 
     def dequantize(self) -> torch.Tensor:
         if self.block is not None and self.weight.is_cuda:
@@ -174,6 +181,11 @@ class Nf4Linear(FrozenLinear):
         self.nested_absmax = frozen(nested.absmax)  # float32, (blocks / 256,)
         self.nested_code = frozen(nested.code)  # float32, (256,)
 
+    def lengths(self) -> dict[str, int]:
+        blocks = -(-self.out_features * self.in_features // 64)
+        codes = -(-self.out_features * self.in_features // 2)
+        return {"weight": codes, "absmax": blocks, "nested_absmax": -(-blocks // 256)}
+
     def quant_state(self) -> QuantState:
         """Return the scales and codebook in the form that bitsandbytes takes."""
         nested = QuantState(self.nested_absmax, code=self.nested_code, blocksize=256, dtype=torch.float32)
@@ -208,6 +220,7 @@ def freeze_quantized_layers(model: torch.nn.Module, output_dtype: torch.dtype) -
         match layer:
             case Linear8bitLt():
                 new: FrozenLinear = Int8Linear(layer.weight.data, layer.weight.SCB, layer.bias, output_dtype)
+                new.out_features = layer.out_features  # more than the rows of a share
             case Linear4bit():
                 new = Nf4Linear(layer.weight.data, layer.weight.quant_state, layer.bias, output_dtype)
             case _:

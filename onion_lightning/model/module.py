@@ -28,7 +28,8 @@ from onion_lightning.model.optimization.optimizer import OptimizerName, Optimize
 from onion_lightning.model.optimization.training_hooks import TrainingHooks
 from onion_lightning.model.packed_rows import noisy_embeddings, pack_rows, packed_hidden_states
 from onion_lightning.model.ranks import compare_sums, exclude_frozen_weights, weight_sums
-from onion_lightning.model.sharding import Pace, Shard, keeping_pace, load_in_turns
+from onion_lightning.model.sharding.layers import Shard
+from onion_lightning.model.sharding.pace import Pace, keeping_pace
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer
 from onion_lightning.ranks import together
@@ -36,6 +37,8 @@ from onion_lightning.seeding import mix_seed
 
 if TYPE_CHECKING:  # see adapters/insertion.py
     from peft import PeftModel
+
+    from onion_lightning.model.sharding.shares import Share
 
 __all__ = ["OnionModule"]
 
@@ -167,20 +170,23 @@ class OnionModule(TrainingHooks):
         else:
             device = trainer.strategy.root_device
             if self.shard:
+                from onion_lightning.model.sharding.loading import load_shares  # late: it imports bitsandbytes
+
                 ranks = trainer.world_size, trainer.num_nodes
-                self.pace = self.pace or load_in_turns(self, device, trainer.precision, *ranks)
+                self.pace = self.pace or load_shares(self, device, trainer.precision, *ranks)
             else:
                 with together():
                     self.load_base(device, trainer.precision)
                 compare_sums(weight_sums(self), self.base_model)
             exclude_frozen_weights(self)
 
-    def load_base(self, device: torch.device, precision: str | None = None) -> None:
+    def load_base(self, device: torch.device, precision: str | None = None, share: "Share | None" = None) -> None:
         """Load the base model on a device and insert adapters. A second call does nothing.
 
         Args:
             device: of all layers.
             precision: 16-mixed, bf16-mixed or 32-true; the frozen layers have its dtype. By default, the best of the device.
+            share: as for `load_model`.
 
         Raises:
             OnionError: there is no such model, it has no such layers to adapt, or there is no such precision.
@@ -189,7 +195,7 @@ class OnionModule(TrainingHooks):
             return
         self.tokenizer = load_tokenizer(self.base_model)
         dtype = compute_dtype(precision or best_precision(device))
-        base = load_model(self.base_model, self.load_in, device, dtype)
+        base = load_model(self.base_model, self.load_in, device, dtype, share)
         with torch.device("cpu"):  # Lightning chose the GPU: its random numbers differ, and peft moves adapters to it
             self.adapt(base)
         layers = self.target_modules if isinstance(self.target_modules, str) else ", ".join(self.target_modules)

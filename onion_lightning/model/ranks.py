@@ -1,12 +1,14 @@
 """Frozen weights under DDP: they are read by each rank from the same files, not sent, and compared."""
 
+from pathlib import Path
+
 import torch
 import torch.distributed as dist
 
 from onion_lightning.errors import OnionError
 from onion_lightning.private_api import ignore_in_ddp
 
-__all__ = ["compare_sums", "exclude_frozen_weights", "weight_sums"]
+__all__ = ["compare_sums", "exclude_frozen_weights", "file_sums", "weight_sums"]
 
 
 def exclude_frozen_weights(module: torch.nn.Module) -> None:
@@ -21,12 +23,13 @@ def exclude_frozen_weights(module: torch.nn.Module) -> None:
     ignore_in_ddp(module, [*frozen, *(name for name, _ in module.named_buffers())])
 
 
-def compare_sums(own: torch.Tensor, base_model: str) -> None:
+def compare_sums(own: torch.Tensor, base_model: str, shares: int = 1) -> None:
     """Check that all ranks have the same frozen weights, by 8 bytes for each. Does nothing in a single process.
 
     Args:
-        own: what `weight_sums` returns, on the device of this rank.
+        own: what `weight_sums` or `file_sums` returns, on the device of this rank.
         base_model: for the error message.
+        shares: rank r is compared with rank r + shares, because the ranks between them have other parts.
 
     Raises:
         OnionError: they differ. All ranks raise it.
@@ -35,11 +38,12 @@ def compare_sums(own: torch.Tensor, base_model: str) -> None:
         return
     sums = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(sums, own)
-    others = [str(rank) for rank, found in enumerate(sums) if not torch.equal(found, sums[0])]
-    if others:
+    differ = [rank for rank, found in enumerate(sums) if not torch.equal(found, sums[rank % shares])]
+    if differ:
+        others = ", ".join(str(rank) for rank in differ if rank % shares == differ[0] % shares)
         raise OnionError(
-            f"--model.base_model {base_model}: rank 0 and rank {', '.join(others)} loaded different weights; give every node"
-            " the same files."
+            f"--model.base_model {base_model}: rank {differ[0] % shares} and rank {others} loaded different weights; give"
+            " every node the same files."
         )
 
 
@@ -53,3 +57,18 @@ def byte_sum(weight: torch.Tensor) -> torch.Tensor:
     data = weight.contiguous().flatten().view(torch.uint8)
     words = len(data) // 8 * 8
     return data[:words].view(torch.int64).sum() + data[words:].sum(dtype=torch.int64)
+
+
+def file_sums(folder: Path, part: int, parts: int) -> torch.Tensor:
+    """Return a checksum of a part of each safetensors file, int64, (files,), as `weight_sums` does.
+
+    Args:
+        folder: of the base model.
+        part: which part is read, from 0.
+        parts: number of parts.
+    """
+    sums = []
+    for file in sorted(folder.glob("*.safetensors")):
+        words = torch.from_file(str(file), size=file.stat().st_size // 8, dtype=torch.int64)  # mapped, not read at once
+        sums.append(words.tensor_split(parts)[part].sum() + file.stat().st_size)
+    return torch.stack(sums)

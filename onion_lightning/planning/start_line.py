@@ -12,7 +12,7 @@ from onion_lightning.errors import NoSuchLayersError, OnionError
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.sharding import check_ranks
+from onion_lightning.model.sharding.layers import check_ranks
 from onion_lightning.planning.memory import MemoryPlan, flags_of, predict_memory
 from onion_lightning.planning.out_of_memory import remedies
 from onion_lightning.pretrained.locate import load_config

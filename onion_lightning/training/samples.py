@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from onion_lightning.errors import check_range
 from onion_lightning.model.articles.record import Article
-from onion_lightning.model.sharding import keeping_pace
+from onion_lightning.model.sharding.pace import keeping_pace
 from onion_lightning.output_folder import writing_run
 
 __all__ = ["Samples"]

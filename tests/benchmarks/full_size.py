@@ -23,21 +23,22 @@ from process_memory import peak_so_far, status
 
 from onion_lightning.model.module import OnionModule
 
-MEMORY, DISK = 22, 16  # GB that the 7B shape needs
+NEEDS = {"7b": (22, 16), "13b": (20, 29)}  # GB of memory and of disk; the weights of 13B are shared by two ranks
 
 
 def too_small(shape: str, base: Path) -> str | None:
-    """Return why the 7B shape cannot be trained here; None if it can."""
-    if shape != "7b":
+    """Return why a shape cannot be trained here; None if it can."""
+    if shape not in NEEDS:
         return None
+    needed, room = NEEDS[shape]
     available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     memory = int(available.split()[1]) * 1024 / 1e9
-    if memory < MEMORY:
-        return f"needs {MEMORY} GB of memory, and {memory:.1f} GB are available"
+    if memory < needed:
+        return f"needs {needed} GB of memory, and {memory:.1f} GB are available"
     existing = next(folder for folder in (base, *base.parents) if folder.exists())
     disk = shutil.disk_usage(existing).free / 1e9
-    if disk < DISK and not (base / "config.json").exists():
-        return f"needs {DISK} GB of disk in {existing}, and {disk:.1f} GB are free"
+    if disk < room and not (base / "config.json").exists():
+        return f"needs {room} GB of disk in {existing}, and {disk:.1f} GB are free"
     return None
 
 
@@ -88,7 +89,7 @@ RATIOS = [
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="where the weights are kept; default: the system's folder for temporary files")
-    parser.add_argument("--shape", choices=("tiny", "smollm2", "7b"), default="7b")
+    parser.add_argument("--shape", choices=("tiny", "smollm2", "7b", "13b"), default="7b")
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="only write the weights")

@@ -14,6 +14,7 @@ import argparse
 import csv
 import gc
 import itertools
+import json
 import os
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 ROOT = Path(__file__).parent.parent.parent
@@ -47,6 +49,7 @@ SHAPES = {
     "tiny": (600, 64, 128, 2, 4, 4, False),
     "smollm2": (49152, 576, 1536, 30, 9, 3, True),
     "7b": (32000, 4096, 11008, 32, 32, 32, False),
+    "13b": (32000, 5120, 13824, 40, 40, 40, False),
 }
 WARMUP = 2
 EMPTY = "–"
@@ -74,7 +77,7 @@ class Figures(NamedTuple):
 def write_model(shape: str, folder: Path, device: torch.device = CPU) -> None:
     """Save random weights of a shape in float16, with the tests' tokenizer of 600 pieces, unless they are there.
 
-    They are drawn on the device, because a GPU takes a second for what a CPU takes a minute.
+    They are drawn on the device, because a GPU takes a second for what a CPU takes a minute, and a file of 2 GB at a time.
     """
     if (folder / "config.json").exists():
         return
@@ -84,11 +87,27 @@ def write_model(shape: str, folder: Path, device: torch.device = CPU) -> None:
     torch.set_num_threads(threads)  # that module sets it to one
     folder.mkdir(parents=True, exist_ok=True)
     save_tiny_base(folder)
-    (folder / "model.safetensors").unlink()
+    for file in ("model.safetensors", "config.json"):
+        (folder / file).unlink()
     say(f"Writing random weights of the shape {shape} to {folder} ...")
-    config = LlamaConfig(**dict(zip(SIZES, SHAPES[shape], strict=True)), max_position_embeddings=4096)
-    with device:
-        AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder, max_shard_size="2GB")
+    more = {"max_position_embeddings": 4096, "dtype": "float16", "architectures": ["LlamaForCausalLM"]}
+    config = LlamaConfig(**dict(zip(SIZES, SHAPES[shape], strict=True)), **more)
+    with torch.device("meta"):
+        shapes = AutoModelForCausalLM.from_config(config).state_dict()
+    if config.tie_word_embeddings:
+        del shapes["lm_head.weight"]
+    files, weights, number = {}, {}, 1
+    for name, shape in shapes.items():
+        drawn = torch.randn(shape.shape, dtype=torch.float16, device=device)
+        weights[name], files[name] = (
+            drawn.mul_(0.02) if drawn.ndim > 1 else drawn.fill_(1),
+            f"model-{number:05}.safetensors",
+        )
+        if sum(one.nbytes for one in weights.values()) > 2e9 or len(files) == len(shapes):
+            save_file(weights, folder / files[name])
+            weights, number = {}, number + 1
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    config.save_pretrained(folder)  # last: the folder is complete
 
 
 def load(base: Path, case: Case, args: argparse.Namespace) -> torch.nn.Module:

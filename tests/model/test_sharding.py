@@ -7,9 +7,13 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.module import OnionModule
 from onion_lightning.model.packed_rows import packed_hidden_states
-from onion_lightning.model.sharding import Pace, check_ranks, keeping_pace, shard_layers
+from onion_lightning.model.sharding.layers import check_ranks, shard_layers
+from onion_lightning.model.sharding.pace import Pace, keeping_pace
+from onion_lightning.model.sharding.shares import Share
 from tests.conftest import module
+from tests.families import FAMILIES, save_family
 from tests.several import on_ranks
 
 KINDS = [(load_in, checkpointing) for load_in in ("int8", "nf4", "none") for checkpointing in (False, True)]
@@ -25,33 +29,74 @@ def compute(made):
 
 
 def stored(made):
-    layers = made.language_model.get_decoder().layers
-    frozen = [p for p in layers.parameters() if not p.requires_grad]
-    return sum((p.to_local() if isinstance(p, DTensor) else p).nbytes for p in frozen)
+    """Bytes of the frozen weights of linear layers that this rank has."""
+    weights = [p for name, p in made.named_parameters() if name.endswith("base_layer.weight")]
+    assert not any(p.requires_grad for p in weights)
+    return sum((p.to_local() if isinstance(p, DTensor) else p).nbytes for p in weights)
 
 
-def shard_and_compare(rank, base):
+def shard_and_compare(rank, bases):
     torch.set_num_threads(1)
-    found = []
-    for load_in, checkpointing in KINDS:
-        flags = {"load_in": load_in, "gradient_checkpointing": checkpointing, "lora_dropout": 0.1}
-        made = module(base, "bf16-mixed", target_modules="all-linear", **flags)
-        whole, before = compute(made), stored(made)
-        mesh = DeviceMesh.from_group(dist.new_group(), "cpu")
-        shard_layers(made.language_model, mesh, torch.device("cpu"))
-        same = [torch.equal(one, other) for _ in range(2) for one, other in zip(whole, compute(made), strict=True)]
-        found.append([all(same), len(same), stored(made) / before])
+    mesh, cpu, found = DeviceMesh.from_group(dist.new_group(), "cpu"), torch.device("cpu"), []
+    for base in bases:
+        for load_in, checkpointing in KINDS if base == bases[0] else KINDS[::2]:
+            flags = {"load_in": load_in, "gradient_checkpointing": checkpointing, "lora_dropout": 0.1, "seed": 1}
+            flags |= {"base_model": base, "target_modules": "all-linear"}
+            whole = module(precision="bf16-mixed", tiny_base=base, **flags)
+            made = OnionModule(**flags)
+            made.load_base(cpu, "bf16-mixed", Share(rank, 3, cpu))
+            loaded = stored(made)
+            shard_layers(made.language_model, mesh, cpu)
+            expected = compute(whole)
+            same = [
+                torch.equal(one, other) for _ in range(2) for one, other in zip(expected, compute(made), strict=True)
+            ]
+            found.append([all(same), len(same), loaded / stored(whole), stored(made) / stored(whole)])
     return found
 
 
-def test_hidden_states_and_gradients_of_sharded_weights_are_the_same_bit_for_bit(tiny_base):
-    for rank in on_ranks(shard_and_compare, str(tiny_base), world=3):
-        for same, count, share in rank:
+def test_hidden_states_and_gradients_of_sharded_weights_are_the_same_bit_for_bit(tiny_base, tmp_path):
+    for name in FAMILIES:
+        save_family(name, tmp_path / name)
+    bases = [str(tiny_base), *(str(tmp_path / name) for name in FAMILIES)]
+    for rank in on_ranks(shard_and_compare, bases, world=3):
+        assert len(rank) == len(KINDS) + len(FAMILIES) * len(KINDS) // 2
+        for same, count, loaded, share in rank:
             assert same
-            assert count == 2 * (
-                1 + 2 * 2 * 7
-            )  # hidden states, and A and B of seven layers in two decoder layers, twice
-            assert share < 0.4  # a third, padded
+            assert count >= 2 * (1 + 2 * 2 * 4)  # hidden states, and A and B of all layers of two decoder layers, twice
+            assert loaded < 0.35  # a third, padded: other rows were not even loaded
+            assert share == loaded
+
+
+def trace(rank, base, checkpointing):
+    """The gathers of a forward and a backward pass, and where layers are computed, in their order."""
+    torch.set_num_threads(1)
+    made = module(base, gradient_checkpointing=checkpointing, target_modules="all-linear")
+    shard_layers(made.language_model, DeviceMesh.from_group(dist.new_group(), "cpu"), torch.device("cpu"))
+    for number, layer in enumerate(made.language_model.get_decoder().layers):
+        layer.mlp.register_forward_pre_hook(lambda *_, name=f"compute {number}": record(name))
+    compute(made)
+    with torch.profiler.profile() as profile:
+        compute(made)
+    names = [event.name for event in sorted(profile.events(), key=lambda event: event.time_range.start)]
+    kept = ("FSDP::all_gather (", "FSDP::pre_backward", "compute", "FrozenProductBackward")
+    return [name for name in names if name.startswith(kept)]
+
+
+def record(name):
+    with torch.profiler.record_function(name):
+        pass
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_next_layer_is_gathered_while_one_computes_and_each_layer_twice(tiny_base, checkpointing):
+    for events in on_ranks(trace, str(tiny_base), checkpointing):
+        middle = events.index("FSDP::pre_backward (layers.1)")
+        first, second = "FSDP::all_gather (layers.0)", "FSDP::all_gather (layers.1)"
+        assert events[:middle] == [first, second, "compute 0", "compute 1"]
+        assert events[middle + 1 : middle + 3] == [second, first]
+        assert "FSDP::all_gather" not in "".join(events[middle + 3 :])
+        assert events.count(first) == events.count(second) == 2  # also where layers are computed again
 
 
 def work(rank, base):

@@ -20,7 +20,7 @@ from onion_lightning.model.optimization.optimizer_step import (
     gradient_scaler,
     sum_over_ranks,
 )
-from onion_lightning.model.sharding import Pace, keeping_pace
+from onion_lightning.model.sharding.pace import Pace, keeping_pace
 from onion_lightning.private_api import uncount_optimizer_step
 from onion_lightning.seeding import mix_seed
 

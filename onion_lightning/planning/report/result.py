@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.sharding import check_ranks
+from onion_lightning.model.sharding.layers import check_ranks
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, flags_of, predict_memory
 from onion_lightning.planning.report.cards import CARDS
 from onion_lightning.planning.report.cost import Cost, estimate_cost, flops_of, step_seconds
