@@ -50,7 +50,7 @@ def command(tmp_path):
     with corpus.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["headline", "article"])
-        writer.writerows([row["Title"], row["Content"]] for row in sample_rows()[:4])
+        writer.writerows([row["Title"], row["Content"]] for row in sample_rows()[:6])
     shared = ["--model.gradient_checkpointing", "true"]
     shared += ["--data.path", str(corpus), "--data.max_length", str(LENGTH), "--data.val_fraction", "0"]
     shared += ["--checkpoint.dirpath", str(tmp_path / "run")]
