@@ -1,8 +1,11 @@
 """Weights that are spread over ranks give what whole ones give, bit for bit, and no rank waits for another in vain."""
 
+import shutil
+
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
@@ -10,6 +13,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.packed_rows import packed_hidden_states
 from onion_lightning.model.sharding.layers import check_ranks, shard_layers
+from onion_lightning.model.sharding.loading import load_shares
 from onion_lightning.model.sharding.pace import Pace, keeping_pace
 from onion_lightning.model.sharding.shares import Share
 from tests.conftest import module
@@ -145,3 +149,31 @@ def test_a_single_rank_is_refused(shard, world, nodes):
     words = rf"--model.shard {str(shard).lower()}: there is only one rank to spread the weights over"
     with pytest.raises(OnionError, match=words):
         check_ranks(shard, world, nodes)
+
+
+def load(rank, cases):
+    """What each case ends with: the weights that two machines of two ranks load, and how they are shared."""
+    torch.set_num_threads(1)
+    found = []
+    for shard, bases in cases:
+        made = OnionModule(bases[rank // 2], shard=shard, seed=1)
+        try:
+            load_shares(made, torch.device("cpu"), "32-true", world=4, nodes=2)
+            found.append("loaded")
+        except OnionError as error:
+            found.append(str(error))
+    return found
+
+
+def test_machines_with_different_weights_are_refused_although_no_rank_has_all_of_them(tiny_base, tmp_path):
+    base, other = str(tiny_base), str(tmp_path / "other")
+    shutil.copytree(base, other)
+    weights = load_file(f"{other}/model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][-1, -1] += 1  # in the last row, which ranks 1 and 3 have
+    save_file(weights, f"{other}/model.safetensors", metadata={"format": "pt"})
+    cases = [(shard, bases) for shard in ("node", "all") for bases in ([base, base], [base, other])]
+    for rank, found in enumerate(on_ranks(load, cases, world=4)):
+        sentence = f"--model.base_model {(base, other)[rank // 2]}: rank 1 and rank 3 loaded different weights"
+        assert found[0] == found[2] == "loaded"
+        assert found[1].startswith(sentence)
+        assert found[3].startswith(sentence)
