@@ -19,9 +19,43 @@ from onion_lightning.planning.live_memory import storage_bytes
 from onion_lightning.planning.tracer import Tracer
 from onion_lightning.planning.training_step import DeviceType, StepMemory
 
-__all__ = ["CUDA_CONTEXT", "MemoryPlan", "flags_of", "predict_memory"]
+__all__ = ["CUDA_CONTEXT", "MemoryPlan", "SharedLayers", "flags_of", "predict_memory"]
 
 CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS: an assumption, it varies with the card
+# Layers in memory beside a rank's share: the one in use, the buffer that it arrived in, which FSDP2 keeps until the next one
+# has arrived, and that of the next one, which is gathered meanwhile.
+GATHERED = 3
+PASSES = 2  # that gather a layer: forward and backward. What gradient checkpointing recomputes is inside the second.
+
+
+@dataclass(frozen=True)
+class SharedLayers:
+    """The decoder layers of which each rank keeps a share, with --model.shard.
+
+    Attributes:
+        ranks: that share them.
+        count: number of layers.
+        size: bytes of the frozen tensors of all layers. FSDP2 pads their first dimension to a multiple of the ranks.
+    """
+
+    ranks: int
+    count: int
+    size: int
+
+    @property
+    def share(self) -> int:
+        """Bytes that a rank keeps."""
+        return self.size // self.ranks
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of the layers that a rank has gathered at a time, at most."""
+        return min(GATHERED, self.count + 1) * self.size // self.count
+
+    @property
+    def received(self) -> int:
+        """Bytes that a rank receives for a micro-batch."""
+        return PASSES * (self.size - self.share)
 
 
 @dataclass(frozen=True)
@@ -29,7 +63,7 @@ class MemoryPlan:
     """The memory of a training run on one device, in bytes, and the size of the model and of the computation.
 
     Attributes:
-        linear: frozen linear layers, quantized or not; of sharded ones a share, and two layers that are gathered.
+        linear: frozen linear layers, quantized or not; of sharded decoder layers a share, norms included.
         embeddings: embeddings, output layer, norms and other frozen tensors.
         adapters: LoRA weights.
         gradients: of the adapters.
@@ -45,6 +79,7 @@ class MemoryPlan:
         trained_tensors: number of tensors that they are in.
         products: floating-point operations of the matrix products of a micro-batch, forward and backward.
         attention: the same of its attention kernels.
+        shared: the layers that are sharded; None if none are.
     """
 
     linear: int
@@ -62,11 +97,17 @@ class MemoryPlan:
     trained_tensors: int
     products: int
     attention: int
+    shared: SharedLayers | None = None
+
+    @property
+    def gathered(self) -> int:
+        """Sharded layers that a rank has gathered at a time."""
+        return 0 if self.shared is None else self.shared.gathered
 
     @property
     def weights(self) -> int:
-        """Base weights: what is there after loading, without adapters."""
-        return self.linear + self.embeddings
+        """Base weights: what is there after loading, without adapters, and the layers that are gathered."""
+        return self.linear + self.embeddings + self.gathered
 
     @property
     def constant(self) -> int:
@@ -177,15 +218,13 @@ def make_plan(
     linear = [one for layer in frozen_linear_layers(module.language_model) for one in tensors_of(layer)]
     frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
     trained = [one for one in module.parameters() if one.requires_grad]
-    known = {id(one) for one in linear}
+    shared = None if shares == 1 else share_layers(module, shares)
+    apart = linear if shared is None else frozen_in_layers(module)
+    known = {id(one) for one in apart}
     parameters, trainable = count_parameters(module)
     gradients = sum(one.nbytes for one in trained)
-    whole = storage_bytes(linear)
-    gathered = (
-        2 * whole // module.language_model.config.get_text_config().num_hidden_layers
-    )  # one in use, one that follows
     return MemoryPlan(
-        linear=whole if shares == 1 else -(-whole // shares) + gathered,
+        linear=storage_bytes(linear) if shared is None else shared.share,
         embeddings=storage_bytes(one for one in frozen if id(one) not in known),
         adapters=storage_bytes(trained),
         gradients=gradients,
@@ -200,4 +239,16 @@ def make_plan(
         trained_tensors=len(trained),
         products=traced.products,
         attention=traced.attention,
+        shared=shared,
     )
+
+
+def frozen_in_layers(module: OnionModule) -> list[torch.Tensor]:
+    """Return the frozen parameters of the decoder layers, those that `shard_layers` shards."""
+    layers: Any = module.language_model.get_decoder().layers
+    return [one for one in layers.parameters() if not one.requires_grad]
+
+
+def share_layers(module: OnionModule, ranks: int) -> SharedLayers:
+    padded = (-(-len(one) // ranks) * ranks * (one.nbytes // len(one)) for one in frozen_in_layers(module))
+    return SharedLayers(ranks, module.language_model.config.get_text_config().num_hidden_layers, sum(padded))
