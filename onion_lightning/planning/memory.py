@@ -22,8 +22,8 @@ from onion_lightning.planning.training_step import DeviceType, StepMemory
 __all__ = ["CUDA_CONTEXT", "MemoryPlan", "SharedLayers", "flags_of", "predict_memory"]
 
 CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS: an assumption, it varies with the card
-# Layers in memory beside a rank's share: the one in use, the buffer that it arrived in, which FSDP2 keeps until the next one
-# has arrived, and that of the next one, which is gathered meanwhile.
+# Layers in memory beside a rank's share: the one in use, the next one, which is gathered meanwhile, and a buffer: on CUDA,
+# the one in which the layer in use arrived, which FSDP2 keeps; gloo has one of its own.
 GATHERED = 3
 PASSES = 2  # that gather a layer: forward and backward. What gradient checkpointing recomputes is inside the second.
 
@@ -36,21 +36,18 @@ class SharedLayers:
         ranks: that share them.
         count: number of layers.
         size: bytes of the frozen tensors of all layers. FSDP2 pads their first dimension to a multiple of the ranks.
+        gathered: bytes of layers that a rank has gathered at a time, at most.
     """
 
     ranks: int
     count: int
     size: int
+    gathered: int
 
     @property
     def share(self) -> int:
         """Bytes that a rank keeps."""
         return self.size // self.ranks
-
-    @property
-    def gathered(self) -> int:
-        """Bytes of the layers that a rank has gathered at a time, at most."""
-        return min(GATHERED, self.count + 1) * self.size // self.count
 
     @property
     def received(self) -> int:
@@ -101,13 +98,13 @@ class MemoryPlan:
 
     @property
     def gathered(self) -> int:
-        """Sharded layers that a rank has gathered at a time."""
+        """Sharded layers that a rank has gathered at a time, while the decoder runs."""
         return 0 if self.shared is None else self.shared.gathered
 
     @property
     def weights(self) -> int:
-        """Base weights: what is there after loading, without adapters, and the layers that are gathered."""
-        return self.linear + self.embeddings + self.gathered
+        """Base weights: what is there after loading, without adapters."""
+        return self.linear + self.embeddings
 
     @property
     def constant(self) -> int:
@@ -117,7 +114,7 @@ class MemoryPlan:
     @property
     def total(self) -> int:
         """The peak. Logits and workspace are not needed at the same time, nor are activations and the optimizer step."""
-        return self.constant + max(self.activations + max(self.logits, self.workspace), self.step)
+        return self.constant + max(self.activations + max(self.logits, self.workspace + self.gathered), self.step)
 
     def parts(self) -> dict[str, int]:
         """Return the parts and the peak in bytes, by a name to print."""
@@ -126,7 +123,7 @@ class MemoryPlan:
             "adapters, gradients, optimizer": self.constant - self.weights,
             "activations": self.activations,
             "logits": self.logits,
-            "workspace": self.workspace,
+            "workspace": self.workspace + self.gathered,
             "peak": self.total,
         }
 
@@ -208,17 +205,17 @@ def predict_memory(
             f"--model.base_model {flags['base_model']}: the memory of its training step cannot be predicted"
             f" ({shorten(error)}); measure a step instead."
         ) from error
-    return make_plan(module, state, step, traced, ranks, shares)
+    shared = None if shares == 1 else share_layers(module, shares)
+    return make_plan(module, state, step, traced, ranks, shared)
 
 
 def make_plan(
-    module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int, shares: int = 1
+    module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int, shared: SharedLayers | None
 ) -> MemoryPlan:
     """Add up the tensors of a module, and what was traced."""
     linear = [one for layer in frozen_linear_layers(module.language_model) for one in tensors_of(layer)]
     frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
     trained = [one for one in module.parameters() if one.requires_grad]
-    shared = None if shares == 1 else share_layers(module, shares)
     apart = linear if shared is None else frozen_in_layers(module)
     known = {id(one) for one in apart}
     parameters, trainable = count_parameters(module)
@@ -250,5 +247,6 @@ def frozen_in_layers(module: OnionModule) -> list[torch.Tensor]:
 
 
 def share_layers(module: OnionModule, ranks: int) -> SharedLayers:
-    padded = (-(-len(one) // ranks) * ranks * (one.nbytes // len(one)) for one in frozen_in_layers(module))
-    return SharedLayers(ranks, module.language_model.config.get_text_config().num_hidden_layers, sum(padded))
+    size = sum(-(-len(one) // ranks) * ranks * (one.nbytes // len(one)) for one in frozen_in_layers(module))
+    count = module.language_model.config.get_text_config().num_hidden_layers
+    return SharedLayers(ranks, count, size, GATHERED * size // count)

@@ -304,11 +304,11 @@ def test_any_layers_to_adapt_can_be_predicted(tiny_base, target):
     assert plan.logits >= 2 * 39 * 600 * 4
 
 
-def test_sharded_layers_are_counted_as_a_share_and_three_gathered_layers(tiny_base):
+def test_sharded_layers_are_counted_as_a_share_and_three_gathered_ones(tiny_base):
     whole, plan = predict(tiny_base, ranks=4), predict(tiny_base, ranks=4, shares=4)
     norms = 2 * 2 * 64 * 4  # in the two decoder layers, and sharded with them
     assert plan.linear == (whole.linear + norms) // 4
     assert plan.gathered == 3 * (whole.linear + norms) // 2
-    assert plan.weights == plan.linear + plan.embeddings + plan.gathered
     assert replace(plan, linear=whole.linear, embeddings=whole.embeddings, shared=None) == whole
     assert plan.embeddings == whole.embeddings - norms
+    assert plan.total == plan.constant + plan.activations + max(plan.logits, plan.workspace + plan.gathered)

@@ -72,7 +72,7 @@ def test_ranks_are_counted_and_print_once_what_they_share(shell, flags):
 
 
 def test_what_ranks_share_is_in_gigabytes_for_all_micro_batches_of_a_step():
-    shared = SharedLayers(ranks=8, count=80, size=70_000_000_000)
+    shared = SharedLayers(ranks=8, count=80, size=70_000_000_000, gathered=0)
     assert start_line.describe_shares(shared, accumulate=2) == (
         "8 ranks share the decoder layers: each keeps 8.8 GB, and receives 245.0 GB per step."
     )

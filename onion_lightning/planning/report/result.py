@@ -74,7 +74,7 @@ class TrainingPlan:
         content = {
             "settings": self.settings,
             "target": asdict(self.target),
-            "memory": {with_name[on]: to_dict(plan) for on, plan in self.memory.items()},
+            "memory": {with_name[on]: asdict(plan) | {"peak": plan.total} for on, plan in self.memory.items()},
             "context": CUDA_CONTEXT,
             "spare": SPARE,
             "fits": self.fits,
@@ -86,10 +86,6 @@ class TrainingPlan:
             "probe": None if self.probe is None else asdict(self.probe),
         }
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def to_dict(plan: MemoryPlan) -> dict[str, Any]:
-    return asdict(plan) | {"gathered": plan.gathered, "peak": plan.total}
 
 
 def gather_plan(

@@ -81,19 +81,19 @@ def memory_table(plan: TrainingPlan) -> Table:
 
 def parts(memory: MemoryPlan, plan: TrainingPlan) -> dict[str, str]:
     """Return the size of each part by its name. Those in parentheses are not needed at the peak."""
-    step = memory.step > memory.activations + max(memory.logits, memory.workspace)
-    larger = max(memory.logits, memory.workspace)
+    decoder = memory.workspace + memory.gathered
+    step = memory.step > memory.activations + max(memory.logits, decoder)
     share = "" if memory.shared is None else ", a share"
     shown = {
-        f"{WEIGHTS[plan.settings['load_in']]} base weights{share}": gigabytes(memory.weights - memory.gathered),
-        "gathered layers": gigabytes(memory.gathered),
+        f"{WEIGHTS[plan.settings['load_in']]} base weights{share}": gigabytes(memory.weights),
         "adapters": gigabytes(memory.adapters),
         "gradients": gigabytes(memory.gradients),
         "gradients, DDP's copy": gigabytes(memory.buckets),
         "optimizer state": gigabytes(memory.optimizer),
         "activations": in_peak(memory.activations, not step),
-        "logits and loss": in_peak(memory.logits, not step and memory.logits == larger),
-        "dequantized and recomputed": in_peak(memory.workspace, not step and memory.workspace == larger),
+        "logits and loss": in_peak(memory.logits, not step and memory.logits >= decoder),
+        "dequantized and recomputed": in_peak(memory.workspace, not step and decoder >= memory.logits),
+        "gathered layers": in_peak(memory.gathered, not step and decoder >= memory.logits),
         "optimizer step": in_peak(memory.step, step),
         context_name(plan): gigabytes(CUDA_CONTEXT),
     }

@@ -51,7 +51,7 @@ def test_a_step_exchanges_the_gradients_and_two_numbers():
 
 @pytest.mark.parametrize(("ranks", "nodes"), [(4, 1), (8, 2)])  # of the ranks of one node, and of all
 def test_sharded_layers_are_gathered_in_both_passes_of_every_micro_batch(ranks, nodes):
-    plan, target = made_plan(shared=SharedLayers(ranks, 10, 8000)), made_target(ranks=8, nodes=2, network=NETWORK)
+    plan, target = made_plan(shared=SharedLayers(ranks, 10, 8000, 1600)), made_target(ranks=8, nodes=2, network=NETWORK)
     found = estimate_cost(plan, "int8", True, made_work(), target, None)
     received = 2 * 2 * (8000 - 8000 // ranks)
     assert found.gathers == Gathers(2 * 2 * 10, 800, nodes, received)

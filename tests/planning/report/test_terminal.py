@@ -126,7 +126,7 @@ def test_communication_has_a_column_for_each_kind_of_link_and_a_row_for_the_netw
 def test_sharded_layers_have_their_memory_and_what_is_gathered_in_a_step(printed):
     """By hand, over NVLink: 160 gathers of 7/8 of 0.1 GB take 58.3 ms, and their 1120 hops 4.5 ms; over PCIe, 583 ms and
     6.4 ms."""
-    shared, target = SharedLayers(8, 40, 4 * GB), made_target(ranks=8)
+    shared, target = SharedLayers(8, 40, 4 * GB, 3 * GB // 10), made_target(ranks=8)
     memory = replace(made().chosen, shared=shared)
     cost = estimate_cost(memory, "int8", False, made_work(), target, None)
     text = printed(made(target=target, cost=cost, memory=dict.fromkeys((False, True), memory)))
