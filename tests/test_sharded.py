@@ -117,9 +117,9 @@ def test_one_rank_that_runs_out_of_memory_ends_all_and_is_advised_to_share_what_
     flags, shell, tmp_path, tiny_base
 ):
     deep = shutil.copytree(tiny_base, tmp_path / "deep")
-    shape = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "max_position_embeddings": 512}
+    shape = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "max_position_embeddings": 512}
     LlamaForCausalLM(LlamaConfig(vocab_size=600, num_hidden_layers=16, **shape)).save_pretrained(deep)
-    few = ("--data.batch_size", "1", "--data.max_length", "48", "--data.overflow", "cut")
+    few = ("--data.batch_size", "1", "--data.max_length", "100", "--data.overflow", "cut", "--model.lora_rank", "2")
     words = ("--model.base_model", str(deep), *few, "--model.gradient_checkpointing", "true", *ranks(2))
     advice = "give --model.shard true, which spreads the frozen weights over more ranks; or --model.load_in nf4,"
     failing = run_out("gpu", rank=1)

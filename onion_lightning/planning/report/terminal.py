@@ -149,7 +149,7 @@ def work_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     if plan.target.ranks > 1:
         yield "gradients per step", size(cost.exchanged), "added up over all devices"
     if (gathers := cost.gathers) is not None:
-        note = f"received by each device, in {gathers.count:,} all-gathers"
+        note = f"to each device, in {gathers.count:,} all-gathers"
         yield "weights per step", size(gathers.received), note
 
 

@@ -133,7 +133,7 @@ def test_sharded_layers_have_their_memory_and_what_is_gathered_in_a_step(printed
     cells = {line[:30].strip(): line.split()[-1] for line in text.splitlines() if line.strip()}
     assert cells["8-bit base weights, a share"] == "8.00"
     assert cells["gathered layers"] == "0.30"
-    assert re.search(r"weights per step +14 GB +received by each device, in 160", text)
+    assert re.search(r"weights per step +14 GB +to each device, in 160 all-gathers", text)
     rows = rows_of(text)
     assert rows["each device receives"] == ["14 GB", "14 GB"]
     gradients = rows_of(printed(communicating(ranks=8)))["time"]
