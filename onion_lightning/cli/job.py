@@ -117,13 +117,13 @@ def explain_failure(error: RuntimeError, cli: Any) -> OnionError | None:
 
 def shard_that_helps(cli: Any) -> Shard:
     """Return the value of --model.shard that would save much memory; False if none would, or the command has one process."""
-    if not isinstance(cli.trainer, Trainer) or cli.trainer.world_size == 1:
+    trainer = getattr(cli, "trainer", None)
+    if not isinstance(trainer, Trainer) or trainer.world_size == 1:
         return False
     data = cli.options.data
-    rows = (
-        data.batch_size if cli.subcommand == "fit" else 1
-    )  # without a backward pass, several rows take as much as one
-    return more_shards(cli.trainer, cli.model, plan_memory(cli.trainer, cli.model, rows, data.max_length))
+    # Without a backward pass, several rows take less memory than one with it.
+    rows = data.batch_size if cli.subcommand == "fit" else 1
+    return more_shards(trainer, cli.model, plan_memory(trainer, cli.model, rows, data.max_length))
 
 
 def explain_loss(error: BaseException, hosts: dict[str, str], saved: LastCheckpoint | None) -> RankError | None:
