@@ -311,4 +311,9 @@ def test_sharded_layers_are_counted_as_a_share_and_three_gathered_ones(tiny_base
     assert plan.gathered == 3 * (whole.linear + norms) // 2
     assert replace(plan, linear=whole.linear, embeddings=whole.embeddings, shared=None) == whole
     assert plan.embeddings == whole.embeddings - norms
-    assert plan.total == plan.constant + plan.activations + max(plan.logits, plan.workspace + plan.gathered)
+    decoder = replace(plan, logits=0, step=0)
+    assert decoder.total == plan.constant + plan.activations + plan.workspace + plan.gathered
+    assert sum([*decoder.parts().values()][:-1]) == decoder.total
+    assert (
+        replace(plan, workspace=0, logits=10**9).total == plan.constant + plan.activations + 10**9
+    )  # none is gathered
