@@ -10,6 +10,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from onion_lightning.private_api import TorchDispatchMode
+
+
+class GatherCount(TorchDispatchMode):
+    """Adds up the bytes that this rank receives in all-gathers, inside the context; `times` is their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = self.times = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.c10d._allgather_base_.default:
+            self.received += args[0].nbytes - args[1].nbytes  # of all ranks, and its own
+            self.times += 1
+        return func(*args, **(kwargs or {}))
+
 
 def work(rank: int, folder: str, world: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     store = f"file://{folder}/store"

@@ -87,11 +87,17 @@ def assert_same_end(one, other):
         assert torch.equal(value, second["state_dict"][name]), name
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_run_killed_twice_at_any_moment_and_resumed_ends_bit_for_bit_the_same(flags, shell, start, tmp_path, count):
+SHARD = ("--model.shard", "true")
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ()), (2, ()), (2, SHARD)])
+def test_a_run_killed_twice_at_any_moment_and_resumed_ends_bit_for_bit_the_same(
+    flags, shell, start, tmp_path, count, more
+):
     words = [*SETTINGS, *ranks(count), "--data.batch_size", "2"]
     whole = shell(flags("fit", *words, "--checkpoint.dirpath", str(tmp_path / "whole")))
     assert whole.returncode == 0, whole.stderr
+    words += more
     for step in (4, 9):
         process = start(flags("fit", *words, "--ckpt_path", "last"))
         wait_for(lambda step=step: steps_done(tmp_path / "run") >= step)
@@ -105,9 +111,12 @@ def test_a_run_killed_twice_at_any_moment_and_resumed_ends_bit_for_bit_the_same(
         assert curve(tmp_path / "whole", name) == curve(tmp_path / "run", name)
 
 
-@pytest.mark.parametrize(("signum", "rank"), [(signal.SIGTERM, 0), (signal.SIGTERM, 1), (signal.SIGINT, 0)])
-def test_a_signal_to_any_rank_stops_all_after_the_step_with_its_status(flags, start, tmp_path, signum, rank):
-    process = start(flags("fit", *SETTINGS, "--trainer.max_epochs", "500", *ranks(2)))
+@pytest.mark.parametrize(
+    ("signum", "rank", "more"),
+    [(signal.SIGTERM, 0, ()), (signal.SIGTERM, 1, ()), (signal.SIGINT, 0, ()), (signal.SIGTERM, 1, SHARD)],
+)
+def test_a_signal_to_any_rank_stops_all_after_the_step_with_its_status(flags, start, tmp_path, signum, rank, more):
+    process = start(flags("fit", *SETTINGS, "--trainer.max_epochs", "500", *ranks(2), *more))
     wait_for(lambda: steps_done(tmp_path / "run") >= 3)
     other = rank_of(process, 1)
     rank_of(process, rank).send_signal(signum)
@@ -121,9 +130,9 @@ def test_a_signal_to_any_rank_stops_all_after_the_step_with_its_status(flags, st
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == steps_done(tmp_path / "run")
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_dies_ends_the_job_and_leaves_a_valid_checkpoint(flags, start, tmp_path, rank):
-    process = start(flags("fit", *SETTINGS, "--trainer.max_epochs", "500", *ranks(2)))
+@pytest.mark.parametrize(("rank", "more"), [(0, ()), (1, ()), (1, SHARD)])
+def test_a_rank_that_dies_ends_the_job_and_leaves_a_valid_checkpoint(flags, start, tmp_path, rank, more):
+    process = start(flags("fit", *SETTINGS, "--trainer.max_epochs", "500", *ranks(2), *more))
     wait_for(lambda: steps_done(tmp_path / "run") >= 3)
     rank_of(process, rank).kill()
     assert process.wait(60) != 0

@@ -22,6 +22,7 @@ from onion_lightning.errors import OnionError, RankError, check_range
 from onion_lightning.messages import is_rank_zero
 from onion_lightning.model.sharding.layers import Shard, check_ranks
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
+from onion_lightning.planning.start_line import more_shards, plan_memory
 from onion_lightning.private_api import ignore_requeue_checkpoints, set_process_group_timeout
 from onion_lightning.ranks import connected, explain_lost_rank, place, share
 from onion_lightning.training.job.agreement import agree_on_flags, flags_to_compare
@@ -110,8 +111,19 @@ def explain_failure(error: RuntimeError, cli: Any) -> OnionError | None:
     if connected() and (late := explain_loss(error, cli.hosts, cli.last)):
         return late
     if is_out_of_memory(error):
-        return explain_out_of_memory(str(cli.subcommand), cli.options.as_dict(), error)
+        return explain_out_of_memory(str(cli.subcommand), cli.options.as_dict(), error, shard_that_helps(cli))
     return None
+
+
+def shard_that_helps(cli: Any) -> Shard:
+    """Return the value of --model.shard that would save much memory; False if none would, or the command has one process."""
+    trainer = getattr(cli, "trainer", None)
+    if not isinstance(trainer, Trainer) or trainer.world_size == 1:
+        return False
+    data = cli.options.data
+    # Without a backward pass, several rows take less memory than one with it.
+    rows = data.batch_size if cli.subcommand == "fit" else 1
+    return more_shards(trainer, cli.model, plan_memory(trainer, cli.model, rows, data.max_length))
 
 
 def explain_loss(error: BaseException, hosts: dict[str, str], saved: LastCheckpoint | None) -> RankError | None:

@@ -19,9 +19,40 @@ from onion_lightning.planning.live_memory import storage_bytes
 from onion_lightning.planning.tracer import Tracer
 from onion_lightning.planning.training_step import DeviceType, StepMemory
 
-__all__ = ["CUDA_CONTEXT", "MemoryPlan", "flags_of", "predict_memory"]
+__all__ = ["CUDA_CONTEXT", "MemoryPlan", "SharedLayers", "flags_of", "predict_memory"]
 
 CUDA_CONTEXT = 500_000_000  # bytes of the driver, the kernels and cuBLAS: an assumption, it varies with the card
+# Layers in memory beside a rank's share: the one in use, the next one, which is gathered meanwhile, and a buffer: on CUDA,
+# the one in which the layer in use arrived, which FSDP2 keeps; gloo has one of its own.
+GATHERED = 3
+PASSES = 2  # that gather a layer: forward and backward. What gradient checkpointing recomputes is inside the second.
+
+
+@dataclass(frozen=True)
+class SharedLayers:
+    """The decoder layers of which each rank keeps a share, with --model.shard.
+
+    Attributes:
+        ranks: that share them.
+        count: number of layers.
+        size: bytes of the frozen tensors of all layers. FSDP2 pads their first dimension to a multiple of the ranks.
+        gathered: bytes of layers that a rank has gathered at a time, at most.
+    """
+
+    ranks: int
+    count: int
+    size: int
+    gathered: int
+
+    @property
+    def share(self) -> int:
+        """Bytes that a rank keeps."""
+        return self.size // self.ranks
+
+    @property
+    def received(self) -> int:
+        """Bytes that a rank receives for a micro-batch."""
+        return PASSES * (self.size - self.share)
 
 
 @dataclass(frozen=True)
@@ -29,7 +60,7 @@ class MemoryPlan:
     """The memory of a training run on one device, in bytes, and the size of the model and of the computation.
 
     Attributes:
-        linear: frozen linear layers, quantized or not; of sharded ones a share, and two layers that are gathered.
+        linear: frozen linear layers, quantized or not; of sharded decoder layers a share, norms included.
         embeddings: embeddings, output layer, norms and other frozen tensors.
         adapters: LoRA weights.
         gradients: of the adapters.
@@ -45,6 +76,7 @@ class MemoryPlan:
         trained_tensors: number of tensors that they are in.
         products: floating-point operations of the matrix products of a micro-batch, forward and backward.
         attention: the same of its attention kernels.
+        shared: the layers that are sharded; None if none are.
     """
 
     linear: int
@@ -62,6 +94,12 @@ class MemoryPlan:
     trained_tensors: int
     products: int
     attention: int
+    shared: SharedLayers | None = None
+
+    @property
+    def gathered(self) -> int:
+        """Sharded layers that a rank has gathered at a time, while the decoder runs."""
+        return 0 if self.shared is None else self.shared.gathered
 
     @property
     def weights(self) -> int:
@@ -76,7 +114,7 @@ class MemoryPlan:
     @property
     def total(self) -> int:
         """The peak. Logits and workspace are not needed at the same time, nor are activations and the optimizer step."""
-        return self.constant + max(self.activations + max(self.logits, self.workspace), self.step)
+        return self.constant + max(self.activations + max(self.logits, self.workspace + self.gathered), self.step)
 
     def parts(self) -> dict[str, int]:
         """Return the parts and the peak in bytes, by a name to print."""
@@ -85,7 +123,7 @@ class MemoryPlan:
             "adapters, gradients, optimizer": self.constant - self.weights,
             "activations": self.activations,
             "logits": self.logits,
-            "workspace": self.workspace,
+            "workspace": self.workspace + self.gathered,
             "peak": self.total,
         }
 
@@ -167,25 +205,23 @@ def predict_memory(
             f"--model.base_model {flags['base_model']}: the memory of its training step cannot be predicted"
             f" ({shorten(error)}); measure a step instead."
         ) from error
-    return make_plan(module, state, step, traced, ranks, shares)
+    shared = None if shares == 1 else share_layers(module, shares)
+    return make_plan(module, state, step, traced, ranks, shared)
 
 
 def make_plan(
-    module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int, shares: int = 1
+    module: OnionModule, state: int, step: int, traced: StepMemory, ranks: int, shared: SharedLayers | None
 ) -> MemoryPlan:
     """Add up the tensors of a module, and what was traced."""
     linear = [one for layer in frozen_linear_layers(module.language_model) for one in tensors_of(layer)]
     frozen = [one for one in (*module.parameters(), *module.buffers()) if not one.requires_grad]
     trained = [one for one in module.parameters() if one.requires_grad]
-    known = {id(one) for one in linear}
+    apart = linear if shared is None else frozen_in_layers(module)
+    known = {id(one) for one in apart}
     parameters, trainable = count_parameters(module)
     gradients = sum(one.nbytes for one in trained)
-    whole = storage_bytes(linear)
-    gathered = (
-        2 * whole // module.language_model.config.get_text_config().num_hidden_layers
-    )  # one in use, one that follows
     return MemoryPlan(
-        linear=whole if shares == 1 else -(-whole // shares) + gathered,
+        linear=storage_bytes(linear) if shared is None else shared.share,
         embeddings=storage_bytes(one for one in frozen if id(one) not in known),
         adapters=storage_bytes(trained),
         gradients=gradients,
@@ -200,4 +236,17 @@ def make_plan(
         trained_tensors=len(trained),
         products=traced.products,
         attention=traced.attention,
+        shared=shared,
     )
+
+
+def frozen_in_layers(module: OnionModule) -> list[torch.Tensor]:
+    """Return the frozen parameters of the decoder layers, those that `shard_layers` shards."""
+    layers: Any = module.language_model.get_decoder().layers
+    return [one for one in layers.parameters() if not one.requires_grad]
+
+
+def share_layers(module: OnionModule, ranks: int) -> SharedLayers:
+    size = sum(-(-len(one) // ranks) * ranks * (one.nbytes // len(one)) for one in frozen_in_layers(module))
+    count = module.language_model.config.get_text_config().num_hidden_layers
+    return SharedLayers(ranks, count, size, GATHERED * size // count)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.sharding.layers import Shard
 
-__all__ = ["OutOfMemory", "explain_out_of_memory", "is_out_of_memory"]
+__all__ = ["OutOfMemory", "explain_out_of_memory", "is_out_of_memory", "remedies", "wider_shard"]
 
 ON_THE_CPU = "can't allocate memory"  # in the message of torch's CPU allocator, a RuntimeError
 
@@ -22,25 +23,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and ON_THE_CPU in str(error))
 
 
-def explain_out_of_memory(command: str, options: Mapping[str, Any], error: BaseException) -> OutOfMemory:
+def explain_out_of_memory(
+    command: str, options: Mapping[str, Any], error: BaseException, shard: Shard = False
+) -> OutOfMemory:
     """Return the error that is shown to the user.
 
     Args:
         command: the subcommand that ran out of memory.
         options: its configuration: `model` and `data`.
         error: of torch's allocator.
+        shard: the value of --model.shard that would help; False if none would.
     """
     device = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
     rank = f" on rank {os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
     asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
     amount = f" when it needed {asked[1]} more" if asked else ""
-    help_ = "; or ".join(remedies(command, options["model"], options["data"]))
+    help_ = "; or ".join(remedies(command, options["model"], options["data"], shard))
     what = f"--data.batch_size {options['data']['batch_size']}"
     return OutOfMemory(f"{what}: {device} ran out of memory{rank}{amount}; give {help_}.")
 
 
-def remedies(command: str, model: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what saves memory and has not been done yet, cheapest first."""
+def wider_shard(shard: Shard, ranks: int, nodes: int) -> Shard:
+    """Return the value of --model.shard with which more ranks share the weights, the fewest first; False if there is none.
+
+    Args:
+        shard: the value now.
+        ranks: number of ranks.
+        nodes: number of machines.
+    """
+    if not shard and ranks > nodes:
+        return True
+    return "all" if shard != "all" and nodes > 1 else False
+
+
+def remedies(command: str, model: Mapping[str, Any], data: Mapping[str, Any], shard: Shard = False) -> Iterator[str]:
+    """Yield what saves memory and has not been done yet, cheapest first; `shard` as for `explain_out_of_memory`."""
     trains = command in ("fit", "plan")
     rows = data["batch_size"]
     if command != "attend" and rows > 1:
@@ -49,6 +66,8 @@ def remedies(command: str, model: Mapping[str, Any], data: Mapping[str, Any]) ->
         yield "--model.gradient_checkpointing true, which takes about a third more time"
     if command in ("predict", "evaluate") and model["candidates"] > 1:
         yield "fewer --model.candidates"
+    if shard:
+        yield f"--model.shard {str(shard).lower()}, which spreads the frozen weights over more ranks"
     if model["load_in"] != "nf4":
         fewer_bits = "int8 or nf4" if model["load_in"] == "none" else "nf4"
         yield f"--model.load_in {fewer_bits}, which rounds the weights more coarsely"

@@ -12,19 +12,29 @@ from onion_lightning.errors import NoSuchLayersError, OnionError
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
-from onion_lightning.model.sharding.layers import check_ranks
-from onion_lightning.planning.memory import MemoryPlan, flags_of, predict_memory
-from onion_lightning.planning.out_of_memory import remedies
+from onion_lightning.model.sharding.layers import Shard, check_ranks
+from onion_lightning.planning.memory import MemoryPlan, SharedLayers, flags_of, predict_memory
+from onion_lightning.planning.out_of_memory import remedies, wider_shard
 from onion_lightning.pretrained.locate import load_config
 from onion_lightning.private_api import attention_kernel
 
-__all__ = ["WEIGHTS", "StartLine", "available_memory", "describe_device", "describe_memory"]
+__all__ = [
+    "WEIGHTS",
+    "StartLine",
+    "available_memory",
+    "describe_device",
+    "describe_memory",
+    "more_shards",
+    "plan_memory",
+]
 
 WEIGHTS = {"int8": "8-bit", "nf4": "4-bit", "none": "unquantized"}
 
 
 class StartLine(pl.Callback):
-    """Prints one line when `fit` starts, before the base model is loaded, and what to change if memory may not suffice."""
+    """Prints one line when `fit` starts, before the base model is loaded, one about weights that ranks share, and what to
+    change if memory may not suffice.
+    """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or not is_rank_zero():
@@ -34,20 +44,33 @@ class StartLine(pl.Callback):
         config = load_config(module.base_model)
         rows = min(data.batch_size, -(-data.global_batch_size // trainer.world_size))
         length = int(data.column("train", "length").max())
-        plan, available = plan_memory(trainer, module, config, rows, length), available_memory(device)
+        plan, available = plan_memory(trainer, module, rows, length), available_memory(device)
         kernel = kernel_name(config, device, compute_dtype(precision))
         where = f"{describe_device(device, trainer.world_size)} in {precision}"
-        shared = f"{WEIGHTS[module.load_in]} weights" + (" that the ranks share" if module.shard else "")
-        what = f"{shared} and {kernel} attention"
+        what = f"{WEIGHTS[module.load_in]} weights and {kernel} attention"
         memory = f"{describe_memory(plan, available)}, for {rows} rows of {length} tokens"
         tell(f"Training on {where}, with {what}. Expected memory: {memory}.")
+        if plan is not None and plan.shared is not None:
+            tell(describe_shares(plan.shared, trainer.accumulate_grad_batches))
         if plan is not None and available is not None and not plan.fits(available):
-            tell(f"This may be too little: give {next(remedies('fit', vars(module), vars(data)))}.")
+            shard = more_shards(trainer, module, plan)
+            tell(f"This may be too little: give {next(remedies('fit', vars(module), vars(data), shard))}.")
 
 
-def plan_memory(
-    trainer: pl.Trainer, module: OnionModule, config: PretrainedConfig, rows: int, length: int
-) -> MemoryPlan | None:
+def more_shards(trainer: pl.Trainer, module: OnionModule, plan: MemoryPlan | None) -> Shard:
+    """Return the value of --model.shard with which more ranks share the weights, if these take most of the memory."""
+    if plan is None or 2 * plan.linear <= plan.total:
+        return False
+    return wider_shard(module.shard, trainer.world_size, trainer.num_nodes)
+
+
+def describe_shares(shared: SharedLayers, accumulate: int) -> str:
+    """Return in words what each rank keeps, and what it receives in an optimizer step."""
+    share, received = gigabytes(shared.share), gigabytes(accumulate * shared.received)
+    return f"{shared.ranks} ranks share the decoder layers: each keeps {share} GB, and receives {received} GB per step."
+
+
+def plan_memory(trainer: pl.Trainer, module: OnionModule, rows: int, length: int) -> MemoryPlan | None:
     """Return the predicted memory of one rank; None for a model whose training step cannot be traced.
 
     Raises:
@@ -55,7 +78,7 @@ def plan_memory(
     """
     try:
         return predict_memory(
-            config,
+            load_config(module.base_model),
             **flags_of(module),
             precision=str(trainer.precision),
             rows=rows,

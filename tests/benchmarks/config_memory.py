@@ -1,4 +1,4 @@
-"""Prints the table of memory in configs/README.md: what each GPU config is predicted to need for Llama-2 7B.
+"""Prints the table of memory in configs/README.md: what each GPU config is predicted to need.
 
     python tests/benchmarks/config_memory.py
 
@@ -15,10 +15,12 @@ from transformers import LlamaConfig
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.sharding.layers import check_ranks
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, predict_memory
+from onion_lightning.pretrained.known import known_config
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-CARDS = {"gpu1": 24, "qlora": 16, "ddp8": 24}  # GB
+CARDS = {"gpu1": 24, "qlora": 16, "ddp8": 24, "llama70b": 24}  # GB
 
 
 def llama_2_7b(**changes: Any) -> LlamaConfig:
@@ -50,20 +52,24 @@ def config_plan(name: str) -> MemoryPlan:
         config["trainer"],
     )
     shared = ("load_in", "lora_rank", "lora_dropout", "target_modules", "gradient_checkpointing")
+    shape, ranks = known_config(model["base_model"]), trainer["devices"]
+    assert shape is not None
     return predict_memory(
-        llama_2_7b(),
+        shape,
         **{flag: model[flag] for flag in shared},
         precision=trainer["precision"],
         rows=data["batch_size"],
         length=data["max_length"],
-        ranks=trainer["devices"],
+        ranks=ranks,
+        shares=check_ranks(model["shard"], ranks, 1) if model["shard"] else 1,
     )
 
 
 def table_row(name: str) -> str:
     plan = config_plan(name)
     training = plan.constant - plan.weights
-    parts = [plan.weights, training, plan.activations, plan.logits, plan.workspace, plan.total + CUDA_CONTEXT]
+    workspace, peak = plan.workspace + plan.gathered, plan.total + CUDA_CONTEXT
+    parts = [plan.weights, training, plan.activations, plan.logits, workspace, peak]
     return f"| `{name}.yaml` | {' | '.join(f'{part / 1e9:.2f}' for part in parts)} | {CARDS[name]} |"
 
 

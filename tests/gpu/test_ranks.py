@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import torch
 
-from tests.conftest import curve, ranks
-from tests.gpu.conftest import CARD, GPU, cards
+from tests.conftest import adapters, curve, ranks
+from tests.gpu.conftest import CARD, DETERMINISTIC, GPU, cards, in_precision
 
 pytestmark = GPU
 
@@ -39,3 +40,18 @@ def test_the_frozen_weights_are_not_broadcast_at_the_start(two_ranks, tmp_path):
     two_ranks("--trainer.max_steps", "2", *count, str(tmp_path / "bytes.json"))
     found = json.loads((tmp_path / "bytes.json").read_text())
     assert found["sent"] < found["frozen"] / 2, found
+
+
+@pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
+def test_two_cards_that_share_the_weights_train_and_write_like_two_that_have_all(two_ranks, tmp_path, load_in):
+    """Bit for bit: codes are sent as they are, and NCCL adds up the same gradients in the same order."""
+    exact = (*in_precision("16-mixed"), *DETERMINISTIC, "--model.load_in", load_in)
+    words = (*exact, "--model.gradient_checkpointing", "true", "--data.batch_size", "1", "--samples.count", "2")
+    for shard in ("false", "true"):
+        two_ranks(*words, "--model.shard", shard, "--checkpoint.dirpath", str(tmp_path / shard))
+    whole, shared = (adapters(tmp_path / shard / "last.ckpt") for shard in ("false", "true"))
+    assert all(torch.equal(value, shared[name]) for name, value in whole.items())
+    for name in ("train/loss", "val/loss"):
+        assert curve(tmp_path / "false", name) == curve(tmp_path / "true", name)
+    if load_in != "none":  # otherwise adapters are merged into whole weights to generate
+        assert (tmp_path / "false/samples.txt").read_text() == (tmp_path / "true/samples.txt").read_text()

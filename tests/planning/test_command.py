@@ -100,6 +100,21 @@ def test_a_network_adds_the_communication_of_several_nodes(planned, capsys):
     assert "between 2 nodes, 1 GB/s, 2 ms" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("shard", "ranks", "nodes"), [("true", 2, 1), ("all", 4, 2)])
+def test_sharded_weights_are_gathered_from_the_ranks_that_share_them(planned, capsys, shard, ranks, nodes):
+    words = ("--gpu", "T4", *GPUS, "--trainer.num_nodes", "2", "--network", "1 GB/s, 2 ms", "--data.batch_size", "1")
+    whole, plan = planned(*words), planned(*words, "--model.shard", shard)
+    shared = plan["memory"]["without_checkpointing"]["shared"]
+    assert (shared["ranks"], shared["count"]) == (ranks, 2)
+    gathers = plan["cost"]["gathers"]
+    assert (gathers["count"], gathers["nodes"]) == (2 * 2 * 2, nodes)  # two passes of two micro-batches
+    assert gathers["received"] == 2 * 2 * (shared["size"] - shared["size"] // ranks)
+    assert "to each device, in 8 all-gathers" in capsys.readouterr().err
+    across = plan["cost"]["communication"][0]["between"] - whole["cost"]["communication"][0]["between"]
+    expected = 8 * (nodes - 1) * (2e-3 + (ranks - 1) / ranks * gathers["size"] / 1e9)
+    assert across == pytest.approx(expected)
+
+
 def test_the_checkpoint_of_a_run_has_the_predicted_size(run, planned, tmp_path):
     expected = planned("--model.target_modules", "all-linear", "--model.lora_rank", "64")["cost"]["checkpoint"]
     words = ("--model.target_modules", "all-linear", "--model.lora_rank", "64", "--trainer.limit_val_batches", "0")

@@ -304,7 +304,16 @@ def test_any_layers_to_adapt_can_be_predicted(tiny_base, target):
     assert plan.logits >= 2 * 39 * 600 * 4
 
 
-def test_sharded_layers_are_counted_as_a_share_and_two_gathered_layers(tiny_base):
-    whole, shared = predict(tiny_base, ranks=4), predict(tiny_base, ranks=4, shares=4)
-    assert shared.linear == -(-whole.linear // 4) + 2 * whole.linear // 2  # the tiny model has two layers
-    assert replace(shared, linear=whole.linear) == whole
+def test_sharded_layers_are_counted_as_a_share_and_three_gathered_ones(tiny_base):
+    whole, plan = predict(tiny_base, ranks=4), predict(tiny_base, ranks=4, shares=4)
+    norms = 2 * 2 * 64 * 4  # in the two decoder layers, and sharded with them
+    assert plan.linear == (whole.linear + norms) // 4
+    assert plan.gathered == 3 * (whole.linear + norms) // 2
+    assert replace(plan, linear=whole.linear, embeddings=whole.embeddings, shared=None) == whole
+    assert plan.embeddings == whole.embeddings - norms
+    decoder = replace(plan, logits=0, step=0)
+    assert decoder.total == plan.constant + plan.activations + plan.workspace + plan.gathered
+    assert sum([*decoder.parts().values()][:-1]) == decoder.total
+    assert (
+        replace(plan, workspace=0, logits=10**9).total == plan.constant + plan.activations + 10**9
+    )  # none is gathered

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from onion_lightning.planning.out_of_memory import explain_out_of_memory
+from onion_lightning.planning.out_of_memory import explain_out_of_memory, wider_shard
 from tests.conftest import ranks
 
 RUN_OUT = "--trainer.callbacks+=tests.stopper.RunOut"
@@ -52,6 +52,29 @@ def test_a_rank_that_runs_out_alone_is_heard(shell, flags, tmp_path):
     done = shell(flags("fit", *ranks(2), *run_out("gpu", rank=1)))
     assert done.returncode != 0
     assert "the GPU ran out of memory on rank 1 when it needed 2.50 GiB more" in done.stderr
+    assert "--model.shard" not in done.stderr  # activations take more than the layers
+
+
+def test_spreading_the_weights_is_advised_before_rounding_them_where_it_would_help():
+    options = {"model": {"load_in": "none", "candidates": 1}, "data": {"batch_size": 1}}
+    error = explain_out_of_memory("attend", options, torch.OutOfMemoryError("CUDA out of memory."), shard="all")
+    assert "give --model.shard all, which spreads the frozen weights over more ranks; or --model.load_in" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("shard", "ranks", "nodes", "wider"),
+    [
+        (False, 1, 1, False),
+        (False, 8, 1, True),
+        (False, 16, 2, True),
+        (False, 2, 2, "all"),
+        (True, 8, 1, False),
+        ("node", 16, 2, "all"),
+        ("all", 16, 2, False),
+    ],
+)
+def test_more_ranks_share_weights_within_a_machine_first(shard, ranks, nodes, wider):
+    assert wider_shard(shard, ranks, nodes) == wider
 
 
 def test_other_errors_are_not_taken_for_it(flags):

@@ -9,6 +9,7 @@ from transformers import LlamaConfig
 
 from onion_lightning.cli.main import main
 from onion_lightning.planning import start_line
+from onion_lightning.planning.memory import SharedLayers
 from tests.conftest import ranks
 
 CONFIG = LlamaConfig(hidden_size=64, num_attention_heads=4, num_key_value_heads=2)
@@ -60,10 +61,21 @@ def test_too_little_memory_is_announced_with_what_helps_most_cheaply(line, monke
     assert advice == ("This may be too little: give --data.batch_size 2, which does not change the effective batch.")
 
 
-def test_ranks_are_counted_and_print_it_once(shell, flags):
-    done = shell(flags("fit", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0", *ranks(2)))
+def test_ranks_are_counted_and_print_once_what_they_share(shell, flags):
+    words = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "0", "--model.shard", "true")
+    done = shell(flags("fit", *words, *ranks(2)))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Training on 2 x the CPU") == 1
+    assert (
+        done.stderr.count("2 ranks share the decoder layers: each keeps 0.00 GB, and receives 0.00 GB per step.") == 1
+    )
+
+
+def test_what_ranks_share_is_in_gigabytes_for_all_micro_batches_of_a_step():
+    shared = SharedLayers(ranks=8, count=80, size=70_000_000_000, gathered=0)
+    assert start_line.describe_shares(shared, accumulate=2) == (
+        "8 ranks share the decoder layers: each keeps 8.8 GB, and receives 245.0 GB per step."
+    )
 
 
 def test_a_model_that_cannot_be_traced_is_trained_anyway(line, monkeypatch):

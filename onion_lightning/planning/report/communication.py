@@ -13,8 +13,10 @@ __all__ = [
     "NVLINK",
     "PCIE",
     "Communication",
+    "Gathers",
     "Link",
     "Range",
+    "all_gather",
     "communicate",
     "read_network",
 ]
@@ -48,12 +50,29 @@ LOCAL = Link("", math.inf, 0.0)  # one rank on each node, or the memory of a CPU
 
 
 @dataclass(frozen=True)
+class Gathers:
+    """Sharded weights that each rank gathers in an optimizer step.
+
+    Attributes:
+        count: number of all-gathers.
+        size: bytes of each, on average, once they are gathered.
+        nodes: number of nodes whose ranks share the weights.
+        received: bytes that each rank receives.
+    """
+
+    count: int
+    size: float
+    nodes: int
+    received: int
+
+
+@dataclass(frozen=True)
 class Communication:
     """What the ranks communicate in an optimizer step.
 
     Attributes:
         link: name of what connects the ranks of a node.
-        sent: bytes that each rank sends, or each node to another one.
+        sent: bytes of gradients that each rank sends, or each node to another one.
         within: seconds on the links of a node.
         between: seconds on the network between nodes.
         share: of the time of a step with communication, from the least to the most; None if the time is unknown.
@@ -67,7 +86,7 @@ class Communication:
 
     @property
     def seconds(self) -> float:
-        """An upper bound: nothing overlaps with the backward pass, nor the links of a node with the network."""
+        """An upper bound: nothing overlaps with computation, nor the links of a node with the network."""
         return self.within + self.between
 
 
@@ -111,28 +130,49 @@ def all_reduce(size: int, nodes: int, devices: int, within: Link, network: Link)
     - two trees of nodes (Sanders, Speck and Träff, "Two-tree algorithms for full bandwidth broadcast, reduction and scan",
       2009), in which each sends twice the bytes, over a logarithmic number of hops.
     """
+    sent, inner, outer = all_gather(size, nodes, devices, within, network)
+    ring = 2 * sent, 2 * inner, 2 * outer  # a reduce-scatter, and an all-gather
+    sent, hops = 2.0 * size, 2 * (nodes - 1).bit_length()
+    trees = sent, within.seconds(sent, 2 * (devices - 1)), network.seconds(sent, hops)
+    return min(ring, trees, key=lambda one: one[1] + one[2])
+
+
+def all_gather(size: float, nodes: int, devices: int, within: Link, network: Link) -> tuple[float, float, float]:
+    """Return the bytes that each rank receives for an all-gather, and its seconds within a node and between nodes.
+
+    NCCL takes a ring, in which each of n ranks receives (n - 1) / n of the bytes over n - 1 hops; nodes - 1 of them cross the
+    network.
+    """
     ranks = nodes * devices
-    ring = 2 * (ranks - 1) / ranks * size, 2 * (ranks - nodes), 2 * (nodes - 1)
-    trees = 2.0 * size, 2 * (devices - 1), 2 * (nodes - 1).bit_length()
-    times = [(sent, within.seconds(sent, inner), network.seconds(sent, outer)) for sent, inner, outer in (ring, trees)]
-    return min(times, key=lambda one: one[1] + one[2])
+    received = (ranks - 1) / ranks * size
+    return received, within.seconds(received, ranks - nodes), network.seconds(received, nodes - 1)
 
 
 def communicate(
-    gradients: int, nodes: int, devices: int, within: Link, network: Link, step: Range | None
+    gradients: int,
+    nodes: int,
+    devices: int,
+    within: Link,
+    network: Link,
+    step: Range | None,
+    weights: Gathers | None = None,
 ) -> Communication:
     """Predict the communication of an optimizer step.
 
     Args:
-        gradients: bytes of the adapters' gradients. Frozen weights are not communicated.
+        gradients: bytes of the adapters' gradients.
         nodes: number of nodes.
         devices: number of ranks on each node.
         within: the links of a node.
         network: what connects the nodes.
         step: seconds of the step without communication.
+        weights: that are gathered; None if each rank has all frozen weights, which are then not communicated.
     """
     parts = [all_reduce(size, nodes, devices, within, network) for size in all_reduces(gradients)]
     sent, inner, outer = (sum(column) for column in zip(*parts, strict=True))
+    if weights is not None:
+        _, inside, across = all_gather(weights.size, weights.nodes, devices, within, network)
+        inner, outer = inner + weights.count * inside, outer + weights.count * across
     total = inner + outer
     share = None if step is None else (total / (total + step[1]), total / (total + step[0]))
     return Communication(within.name, round(sent), inner, outer, share)

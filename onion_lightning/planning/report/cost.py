@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from onion_lightning.model.base_model import LoadIn, compute_dtype
-from onion_lightning.planning.memory import MemoryPlan
+from onion_lightning.planning.memory import PASSES, MemoryPlan
 from onion_lightning.planning.report.communication import (
     LOCAL,
     NVLINK,
     PCIE,
     SIGNALS,
     Communication,
+    Gathers,
     Range,
     communicate,
 )
@@ -37,7 +38,8 @@ class Cost:
         money: for `seconds` on all devices, in the currency of the price; None if unknown.
         checkpoint: bytes of `last.ckpt`.
         exchanged: bytes that all ranks add up in a step: gradients, the loss, and whether to stop; 0 on one rank.
-        communication: what adding them up takes, for each kind of link that nodes may have; empty if it is unknown.
+        gathers: sharded weights that each rank gathers in a step; None if they are not sharded.
+        communication: what both take, for each kind of link that nodes may have; empty if it is unknown.
         utilization: that `step_seconds` assumes.
     """
 
@@ -47,6 +49,7 @@ class Cost:
     money: Range | None
     checkpoint: int
     exchanged: int
+    gathers: Gathers | None
     communication: tuple[Communication, ...]
     utilization: Range
 
@@ -67,6 +70,7 @@ def estimate_cost(
     flops = flops_of(plan, work, work.global_batch)
     step = step_seconds(flops, plan, load_in, checkpointing, work, target)
     seconds = None if step is None or work.steps is None else (work.steps * step[0], work.steps * step[1])
+    gathers = gathers_of(plan, work, target)
     price = None if price_per_hour is None else price_per_hour * target.ranks / 3600
     return Cost(
         step_flops=flops,
@@ -75,19 +79,33 @@ def estimate_cost(
         money=None if seconds is None or price is None else (price * seconds[0], price * seconds[1]),
         checkpoint=plan.adapters + plan.optimizer + CHECKPOINT_OVERHEAD * plan.trained_tensors,
         exchanged=plan.gradients + sum(SIGNALS) if target.ranks > 1 else 0,
-        communication=communication(plan.gradients, step, target),
+        gathers=gathers,
+        communication=communication(plan.gradients, gathers, step, target),
         utilization=utilization(target),
     )
 
 
-def communication(gradients: int, step: Range | None, target: Target) -> tuple[Communication, ...]:
+def gathers_of(plan: MemoryPlan, work: Workload, target: Target) -> Gathers | None:
+    """Return what each rank gathers in a step: every sharded layer, in both passes of every micro-batch."""
+    if (shared := plan.shared) is None:
+        return None
+    nodes = target.nodes if shared.ranks == target.ranks else 1
+    return Gathers(
+        PASSES * work.accumulate * shared.count, shared.size / shared.count, nodes, work.accumulate * shared.received
+    )
+
+
+def communication(
+    gradients: int, gathers: Gathers | None, step: Range | None, target: Target
+) -> tuple[Communication, ...]:
     """Return what ranks communicate with NVLink and with PCIe; on CPUs, or with one rank on a node, the network only."""
     on_cards = target.device_type == "cuda" and target.devices > 1
     if target.network is None and (target.nodes > 1 or not on_cards):
         return ()
     links = (NVLINK, PCIE) if on_cards else (LOCAL,)
     network = target.network or LOCAL
-    return tuple(communicate(gradients, target.nodes, target.devices, one, network, step) for one in links)
+    size = target.nodes, target.devices
+    return tuple(communicate(gradients, *size, one, network, step, gathers) for one in links)
 
 
 def flops_of(plan: MemoryPlan, work: Workload, rows: int) -> float:

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 from onion_lightning.model.base_model import LoadIn
+from onion_lightning.model.sharding.layers import Shard
 from onion_lightning.planning.memory import MemoryPlan
 
 __all__ = ["Predict", "Remedy", "Setup", "batch_sizes", "find_remedies", "largest"]
@@ -39,16 +40,16 @@ class Setup:
         checkpointing: as --model.gradient_checkpointing.
         load_in: as --model.load_in.
         length: tokens of the longest row.
-        shard: whether the ranks of a machine share the weights.
-        can_shard: whether there are several.
+        shard: as --model.shard.
+        shard_more: the value with which more ranks share the weights; False if there is none.
     """
 
     batch_size: int
     checkpointing: bool
     load_in: LoadIn
     length: int
-    shard: bool = False
-    can_shard: bool = False
+    shard: Shard = False
+    shard_more: Shard = False
 
 
 Candidate = TypeVar("Candidate")
@@ -115,7 +116,7 @@ def changes(setup: Setup, smaller: Sequence[int], shorter: Sequence[int]) -> Ite
     possible = {
         "batch_size": bool(smaller),
         "checkpointing": not setup.checkpointing,
-        "shard": setup.can_shard and not setup.shard,
+        "shard": bool(setup.shard_more),
         "load_in": bool(FEWER_BITS[setup.load_in]),
         "length": bool(shorter),
     }
@@ -129,9 +130,9 @@ def cheapest(
     setup: Setup, names: Sequence[str], smaller: Sequence[int], shorter: Sequence[int], fits: Callable[[Setup], bool]
 ) -> Setup | None:
     """Return the setup with the smallest changes of some flags that fits; None if none does."""
-    one = replace(
-        setup, checkpointing=setup.checkpointing or "checkpointing" in names, shard=setup.shard or "shard" in names
-    )
+    one = replace(setup, checkpointing=setup.checkpointing or "checkpointing" in names)
+    if "shard" in names:
+        one = replace(one, shard=setup.shard_more)
     if "batch_size" in names:
         one = replace(one, batch_size=smaller[0])
     if "length" in names:

@@ -11,6 +11,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.sharding.layers import check_ranks
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, flags_of, predict_memory
+from onion_lightning.planning.out_of_memory import wider_shard
 from onion_lightning.planning.report.cards import CARDS
 from onion_lightning.planning.report.cost import Cost, estimate_cost, flops_of, step_seconds
 from onion_lightning.planning.report.fitting import Predict, Remedy, Setup, batch_sizes, find_remedies, largest
@@ -116,8 +117,8 @@ def gather_plan(
     config = known_config(module.base_model) or load_config(module.base_model)
     work = measure_workload(data, config, session.flags, target.ranks)
     predict = predictor(config, module, target)
-    several, sharded = target.ranks > target.nodes, bool(module.shard)
-    setup = Setup(work.micro_rows, module.gradient_checkpointing, module.load_in, work.longest, sharded, several)
+    first = Setup(work.micro_rows, module.gradient_checkpointing, module.load_in, work.longest, module.shard)
+    setup = replace(first, shard_more=wider_shard(module.shard, target.ranks, target.nodes))
     memory = {on: predict(replace(setup, checkpointing=on)) for on in (False, True)}
     chosen = memory[setup.checkpointing]
     sizes = batch_sizes(data.global_batch_size, target.ranks)
@@ -151,7 +152,7 @@ def predictor(config: PretrainedConfig, module: OnionModule, target: Target) -> 
             rows=setup.batch_size,
             length=setup.length,
             ranks=target.ranks,
-            shares=check_ranks(shard, target.ranks, target.nodes) if (shard := module.shard or setup.shard) else 1,
+            shares=check_ranks(setup.shard, target.ranks, target.nodes) if setup.shard else 1,
             device_type=target.device_type,
         )
 

@@ -81,20 +81,24 @@ def memory_table(plan: TrainingPlan) -> Table:
 
 def parts(memory: MemoryPlan, plan: TrainingPlan) -> dict[str, str]:
     """Return the size of each part by its name. Those in parentheses are not needed at the peak."""
-    step = memory.step > memory.activations + max(memory.logits, memory.workspace)
-    larger = max(memory.logits, memory.workspace)
+    decoder = memory.workspace + memory.gathered
+    step = memory.step > memory.activations + max(memory.logits, decoder)
+    share = "" if memory.shared is None else ", a share"
     shown = {
-        f"{WEIGHTS[plan.settings['load_in']]} base weights": gigabytes(memory.weights),
+        f"{WEIGHTS[plan.settings['load_in']]} base weights{share}": gigabytes(memory.weights),
         "adapters": gigabytes(memory.adapters),
         "gradients": gigabytes(memory.gradients),
         "gradients, DDP's copy": gigabytes(memory.buckets),
         "optimizer state": gigabytes(memory.optimizer),
         "activations": in_peak(memory.activations, not step),
-        "logits and loss": in_peak(memory.logits, not step and memory.logits == larger),
-        "dequantized and recomputed": in_peak(memory.workspace, not step and memory.workspace == larger),
+        "logits and loss": in_peak(memory.logits, not step and memory.logits >= decoder),
+        "dequantized and recomputed": in_peak(memory.workspace, not step and decoder >= memory.logits),
+        "gathered layers": in_peak(memory.gathered, not step and decoder >= memory.logits),
         "optimizer step": in_peak(memory.step, step),
         context_name(plan): gigabytes(CUDA_CONTEXT),
     }
+    if memory.shared is None:
+        del shown["gathered layers"]
     if plan.target.ranks == 1:
         del shown["gradients, DDP's copy"]
     return shown
@@ -144,6 +148,9 @@ def work_rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
     yield "last.ckpt", size(cost.checkpoint), "adapters and optimizer state"
     if plan.target.ranks > 1:
         yield "gradients per step", size(cost.exchanged), "added up over all devices"
+    if (gathers := cost.gathers) is not None:
+        note = f"to each device, in {gathers.count:,} all-gathers"
+        yield "weights per step", size(gathers.received), note
 
 
 def utilization(plan: TrainingPlan) -> str:
@@ -155,15 +162,17 @@ def utilization(plan: TrainingPlan) -> str:
 
 def communication_table(plan: TrainingPlan) -> Table:
     """Return what a step communicates, with a column for each kind of link in a node."""
-    ways, target = plan.cost.communication, plan.target
+    ways, target, gathers = plan.cost.communication, plan.target, plan.cost.gathers
     table = make_table("communication per step", *(one.link for one in ways))
     within = f"within a node of {target.devices}" if target.nodes > 1 else "time"
     rows: dict[str, Callable[[Communication], str]] = {"each device sends": lambda one: size(one.sent)}
+    if gathers is not None:
+        rows["each device receives"] = lambda _: size(gathers.received)
     if ways[0].link:
         rows[within] = lambda one: seconds(one.within)
     if target.network is not None:
         rows[f"between {target.nodes} nodes, {target.network.name}"] = lambda one: seconds(one.between)
-    if len(rows) == 3:
+    if ways[0].link and target.network is not None:
         rows["together"] = lambda one: seconds(one.seconds)
     rows["share of a step"] = lambda one: "unknown" if one.share is None else interval(one.share, percent)
     for name, cell in rows.items():
@@ -235,9 +244,7 @@ def assumptions(plan: TrainingPlan) -> Iterator[str]:
     for line in assumed:
         yield f"Assumed: {line}."
     if plan.cost.communication:
-        yield "Communication is counted as if none of it overlapped with the backward pass."
-        if plan.settings.get("shard"):
-            yield "It is that of the gradients: gathering the sharded weights is not counted, and takes far longer."
+        yield "Communication is counted as if none of it overlapped with computation."
     elif plan.target.nodes > 1:
         yield 'Give --network, such as "25 Gbit/s", to see what communication between the nodes takes.'
     if plan.cost.seconds is not None:

@@ -8,7 +8,9 @@ from onion_lightning.errors import OnionError
 from onion_lightning.planning.report.communication import (
     LOCAL,
     NETWORK_LATENCY,
+    Gathers,
     Link,
+    all_gather,
     all_reduce,
     all_reduces,
     communicate,
@@ -78,6 +80,24 @@ def test_few_bytes_take_the_trees_whose_hops_grow_with_the_logarithm_of_the_node
     assert within == pytest.approx(8 / 1e6 + 14 * 0.001)
     assert between == pytest.approx(8 / 1e3 + 8 * 1)  # up and down 4 levels
     assert all_reduce(4, nodes=5, devices=1, within=LOCAL, network=SLOW)[2] == pytest.approx(8 / 1e3 + 6 * 1)
+
+
+def test_an_all_gather_takes_half_of_the_ring_of_an_all_reduce():
+    assert all_gather(8000, nodes=1, devices=4, within=SLOW, network=FAST) == (6000, pytest.approx(6 + 3 * 1), 0.0)
+    received, within, between = all_gather(16_000_000, nodes=4, devices=2, within=FAST, network=SLOW)
+    assert (received, within) == (14_000_000, pytest.approx(14 + 4 * 0.001))
+    assert between == pytest.approx(14_000 + 3 * 1)
+
+
+def test_weights_that_are_gathered_take_time_within_a_node_and_between_nodes_only_if_these_share_them():
+    without = communicate(3_000_000, 2, 4, FAST, FAST, None)
+    for nodes, part, hops in ((1, 3 / 4, 3), (2, 7 / 8, 6)):
+        found = communicate(3_000_000, 2, 4, FAST, FAST, (1.0, 2.0), Gathers(10, 8e6, nodes, 0))
+        assert found.sent == without.sent
+        assert found.within == pytest.approx(without.within + 10 * (8 * part + hops * 0.001))
+        across = 10 * (8 * part + 0.001) if nodes == 2 else 0
+        assert found.between == pytest.approx(without.between + across)
+        assert found.share == pytest.approx([found.seconds / (found.seconds + one) for one in (2, 1)])
 
 
 def test_a_step_adds_up_its_all_reduces_and_its_share_is_of_the_step_with_communication():

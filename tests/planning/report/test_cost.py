@@ -2,7 +2,8 @@
 
 import pytest
 
-from onion_lightning.planning.report.communication import Link
+from onion_lightning.planning.memory import SharedLayers
+from onion_lightning.planning.report.communication import NVLINK, Gathers, Link, communicate
 from onion_lightning.planning.report.cost import estimate_cost
 from tests.planning.report.plans import made_plan, made_target, made_work
 
@@ -46,6 +47,16 @@ def test_a_step_exchanges_the_gradients_and_two_numbers():
     assert found.exchanged == 40 + 4 + 4
     assert [one.sent for one in found.communication] == [72, 72]  # 2 * 3/4
     assert cost(ranks=1).exchanged == 0
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(4, 1), (8, 2)])  # of the ranks of one node, and of all
+def test_sharded_layers_are_gathered_in_both_passes_of_every_micro_batch(ranks, nodes):
+    plan, target = made_plan(shared=SharedLayers(ranks, 10, 8000, 1600)), made_target(ranks=8, nodes=2, network=NETWORK)
+    found = estimate_cost(plan, "int8", True, made_work(), target, None)
+    received = 2 * 2 * (8000 - 8000 // ranks)
+    assert found.gathers == Gathers(2 * 2 * 10, 800, nodes, received)
+    expected = communicate(plan.gradients, 2, 4, NVLINK, NETWORK, found.step_seconds, found.gathers)
+    assert found.communication[0] == expected
 
 
 NETWORK = Link("1 MB/s", 1e6, 0.01)

@@ -16,7 +16,7 @@ def predict(setup: Setup):
     tokens = setup.batch_size * setup.length
     zero = dict.fromkeys(("embeddings", "adapters", "gradients", "optimizer", "logits", "workspace", "step"), 0)
     activations = tokens // 10 if setup.checkpointing else tokens
-    linear = WEIGHTS[setup.load_in] // (8 if setup.shard else 1)
+    linear = WEIGHTS[setup.load_in] // {False: 1, True: 8, "all": 16}[setup.shard]
     return made_plan(linear=linear, activations=activations, **zero)
 
 
@@ -29,7 +29,7 @@ def remedies(usable: int, **changes):
             flags.get("--model.gradient_checkpointing", changes.get("checkpointing", False)),
             flags.get("--model.load_in", changes.get("load_in", "int8")),
             flags.get("--data.max_length", 512),
-            flags.get("--model.shard", False),
+            flags.get("--model.shard", changes.get("shard", False)),
         )
         assert one.peak == predict(changed).total <= usable
     return [" ".join(one.words()) for one in found]
@@ -97,4 +97,5 @@ def test_the_largest_candidate_is_found_in_few_tries(limit):
 def test_weights_are_spread_over_ranks_before_they_are_rounded_if_there_are_several():
     tight = {"batch_size": 1, "checkpointing": True}
     assert remedies(900, **tight) == ["--model.load_in nf4"]
-    assert remedies(900, **tight, can_shard=True) == ["--model.shard true", "--model.load_in nf4"]
+    assert remedies(900, **tight, shard_more=True) == ["--model.shard true", "--model.load_in nf4"]
+    assert remedies(500, **tight, shard=True, shard_more="all")[0] == "--model.shard all"
