@@ -126,20 +126,20 @@ class ArticleWriter(BasePredictionWriter):
         """Write the articles file. Also called by the command: Lightning calls no hook if a resumed run has no batch left."""
         if self.finished:
             return
-        first, count, shown = trainer.local_rank == 0, 0, []
+        first = trainer.local_rank == 0
         gather_batches(self.parts if first else [], self.part(trainer.global_rank), self.writing_together)
         with self.writing_together():
             if trainer.is_global_zero:
-                count, shown = self.merge()
+                merged = self.merge()
         with self.writing_together():
             if first:
                 self.remove_parts()
         self.finished = True
         if trainer.is_global_zero:
-            show_articles(shown, count, self.path)
+            show_articles(*merged, self.path)
 
-    def merge(self) -> tuple[int, list[ArticleRecord]]:
-        """Merge the part files into the articles file, and return the number of articles, and the first of them."""
+    def merge(self) -> tuple[list[ArticleRecord], int]:
+        """Merge the part files into the articles file, and return the first articles and the number of all."""
         parts = self.parts
         places = locate_articles(parts)
         merged = self.path.with_name(f".{self.path.name}.all")
@@ -149,7 +149,7 @@ class ArticleWriter(BasePredictionWriter):
             stream.flush()
             os.fsync(stream.fileno())
         merged.replace(self.path)
-        return len(places), list(read_articles(parts, places[:MAX_SHOWN]))
+        return list(read_articles(parts, places[:MAX_SHOWN])), len(places)
 
 
 def adapter_files(checkpoint: str | None) -> list[Path]:
