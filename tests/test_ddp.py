@@ -95,18 +95,19 @@ def two_nodes(flags):
     return run
 
 
-def predict_words(folder, *more):
+def predict_words(folder, *more, name="articles.jsonl"):
     words = ("--data.headlines", HEADLINES, "--data.predict_batch_size", "2")
-    return ("predict", *words, "--articles.path", str(folder / "articles.jsonl"), *more)
+    return ("predict", *words, "--articles.path", str(folder / name), *more)
 
 
-def test_predict_on_two_machines_with_folders_of_their_own_writes_the_file_on_one(run, two_nodes, tmp_path):
-    run(*predict_words(tmp_path))
+@pytest.mark.parametrize("name", ["articles.jsonl", "articles.csv"])
+def test_predict_on_two_machines_with_folders_of_their_own_writes_the_file_on_one(run, two_nodes, tmp_path, name):
+    run(*predict_words(tmp_path, name=name))
     a, b = tmp_path / "a", tmp_path / "b"
-    ended = two_nodes(predict_words(a), predict_words(b))
+    ended = two_nodes(predict_words(a, name=name), predict_words(b, name=name))
     assert [status for _, status in ended] == [0, 0], ended
-    assert (a / "articles.jsonl").read_bytes() == (tmp_path / "articles.jsonl").read_bytes()
-    assert [*a.iterdir(), *b.iterdir()] == [a / "articles.jsonl"]
+    assert (a / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert [*a.iterdir(), *b.iterdir()] == [a / name]
 
 
 @pytest.mark.fault

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
-from tests.conftest import ROOT, adapters, curve, ranks, records
+from tests.conftest import ROOT, adapters, curve, ranks
 
 pytestmark = pytest.mark.fault
 
@@ -260,17 +260,19 @@ def test_a_run_writes_only_where_it_was_told_to(flags, start, tmp_path):
     assert [f for f in elsewhere if "matplotlib" not in f.parts] == []  # imported by torchmetrics: its font list
 
 
-def test_a_killed_predict_resumes_with_the_remaining_headlines(flags, start, run, tmp_path):
+@pytest.mark.parametrize("name", ["articles.jsonl", "articles.csv"])
+def test_a_killed_predict_resumes_with_the_remaining_headlines(flags, start, run, tmp_path, name):
     headlines = str([f"Headline Number {i}" for i in range(40)]).replace("'", '"')
     words = ("--data.headlines", headlines, "--model.temperature", "1", "--data.predict_batch_size", "2")
+    words = (*words, "--articles.path", str(tmp_path / name))
     run("predict", *words)
-    whole = records(tmp_path / "articles.jsonl")
-    (tmp_path / "articles.jsonl").unlink()
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
     process = start(flags("predict", *words, "--model.max_new_tokens", "12"))
-    part = tmp_path / ".articles.jsonl.0.part"
+    part = tmp_path / f".{name}.0.part"
     wait_for(lambda: part.exists() and part.read_text().count("\n") >= 9)
     process.kill()
     process.wait()
-    assert not (tmp_path / "articles.jsonl").exists()
+    assert not (tmp_path / name).exists()
     run("predict", *words, "--articles.resume", "true")
-    assert records(tmp_path / "articles.jsonl") == whole
+    assert (tmp_path / name).read_bytes() == whole

@@ -1,5 +1,8 @@
 """Output folders: what is refused before the work starts, and what a failed write leaves."""
 
+import itertools
+import pathlib
+
 import pytest
 
 from onion_lightning.errors import OnionError
@@ -40,6 +43,21 @@ def test_an_earlier_result_is_replaced_only_on_request(tmp_path):
         f"--output {tmp_path}: contains an earlier metrics.json; give another folder, or set --overwrite true."
     )
     assert check_folder(str(tmp_path), NAMES, overwrite=True) == tmp_path
+
+
+def test_files_with_the_mark_of_the_command_are_replaced_and_others_refused(tmp_path):
+    mark = "onion_lightning egg"
+    write_folder(tmp_path, {"report.html": f"<html>{mark}", "metrics.json": f'{{"written_by": "{mark}"}}'})
+    assert check_folder(str(tmp_path), NAMES, overwrite=False, mark=mark) == tmp_path
+    for foreign in ("{}", "", '{"written_by": "onion_lightning"}', " " * 5000 + mark):
+        (tmp_path / "metrics.json").write_text(foreign)
+        with pytest.raises(OnionError) as error:
+            check_folder(str(tmp_path), NAMES, overwrite=False, mark=mark)
+        assert str(error.value) == (
+            f"--output {tmp_path}: its metrics.json is not marked as “{mark}”; give another folder, or set --overwrite"
+            " true."
+        )
+        assert check_folder(str(tmp_path), NAMES, overwrite=True, mark=mark) == tmp_path
 
 
 def test_a_folder_in_place_of_a_file_is_refused_also_with_overwrite(tmp_path):
@@ -91,6 +109,26 @@ def test_a_result_with_folders_replaces_an_earlier_one_as_a_whole(tmp_path):
         "merged/new",
         "notes.txt",
     ]
+
+
+@pytest.mark.parametrize("interrupted", range(1, 5))
+def test_a_swap_that_is_interrupted_is_undone(tmp_path, monkeypatch, interrupted):
+    """The signal arrives after one of the renames of two files, old and new."""
+    write_folder(tmp_path, dict.fromkeys(NAMES, "earlier"))
+    rename, count = pathlib.Path.rename, itertools.count(1)
+
+    def stop(old, new):
+        rename(old, new)
+        if next(count) == interrupted:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "rename", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_folder(tmp_path, dict.fromkeys(NAMES, "later"))
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(NAMES, "earlier")
+    write_folder(tmp_path, dict.fromkeys(NAMES, "later"))
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(NAMES, "later")
 
 
 def write_half(folder, error):

@@ -60,13 +60,15 @@ def test_articles_and_the_evaluation_of_sharded_weights_are_those_of_whole_ones(
     assert (tmp_path / "false/metrics.json").read_text() == (tmp_path / "true/metrics.json").read_text()
 
 
-def test_one_rank_and_commands_of_one_process_are_refused_and_export_is_not(run, refused, tmp_path):
+def test_one_rank_is_refused_and_commands_of_one_process_ignore_the_flag(run, refused, tmp_path, capsys):
     run("fit", "--trainer.max_steps", "1", "--samples.count", "0")
     sharded = ("--model.shard", "true")
     assert "there is only one rank to spread the weights over" in refused("fit", *sharded)
     text = ("--text", "Tulsa is in Ohio.", "--query", "Tulsa", "--key", "Ohio", "--output", str(tmp_path / "a"))
-    sentence = refused("attend", *sharded, *text, "--ckpt_path", "last")
-    assert "--model.shard true: this command runs in one process" in sentence
+    capsys.readouterr()
+    run("attend", *sharded, *text, "--ckpt_path", "last")
+    assert "attend ignores flags that have no effect in it: " in (printed := capsys.readouterr().err)
+    assert "--model.shard" in printed
     run("export", *sharded, "--ckpt_path", "last", "--output", str(tmp_path / "exported"))
 
 

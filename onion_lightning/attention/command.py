@@ -10,6 +10,7 @@ from onion_lightning.attention.effects.experiment import EffectSettings
 from onion_lightning.attention.page import render_page
 from onion_lightning.attention.phrase_attention import attend
 from onion_lightning.attention.plot import plot_attention
+from onion_lightning.attention.result import MARK
 from onion_lightning.attention.terminal import show_attention
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import format_prompt
@@ -64,11 +65,11 @@ def run_attend(
         effect_window: layers in a window of cut edges, with --effect true; by default, a sixth of the layers.
         alternatives: phrases to put in the key's place, with --effect true; by default, those of a list with as many tokens.
         output: folder for attention.html, attention.json and attention.png.
-        overwrite: replace existing results in the output folder.
+        overwrite: also replace files in the output folder that attend has not written.
     """
     source = read_input(text, text_file, headline)
     settings = read_settings(effect, effect_tokens, effect_window, alternatives)
-    folder = check_folder(output, FILES, overwrite)
+    folder = check_folder(output, FILES, overwrite, mark=MARK)
     if effect and not session.asked:
         session.precision = EXACT
     session.load(model, ckpt_path)

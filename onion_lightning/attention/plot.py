@@ -10,7 +10,7 @@ import matplotlib.figure
 import matplotlib.font_manager
 import numpy as np
 
-from onion_lightning.attention.result import AttentionResult
+from onion_lightning.attention.result import MARK, AttentionResult
 
 __all__ = ["plot_attention"]
 
@@ -37,7 +37,7 @@ def plot_attention(result: AttentionResult) -> bytes:
     query, key = (textwrap.shorten(phrase.text, 45, placeholder=" …") for phrase in (result.query, result.key))
     figure.suptitle(printable(f"Attention from “{query}” to “{key}”"), parse_math=False)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    figure.savefig(stream, format="png", metadata={"Software": MARK})
     return stream.getvalue()
 
 

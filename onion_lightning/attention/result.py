@@ -13,8 +13,9 @@ from onion_lightning.attention.maps import AttentionMaps
 from onion_lightning.attention.phrases import Phrase, Token
 from onion_lightning.attention.statistics import AttentionStatistics, Span, key_span, measure, round_values
 
-__all__ = ["AttentionResult"]
+__all__ = ["MARK", "AttentionResult"]
 
+MARK = "onion_lightning attend"  # also in the template of the page
 MIN_Z = 3.0  # heads with a lower z-score rank after all others, however high their share
 
 
@@ -86,6 +87,7 @@ class AttentionResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `attention.json` as plain values."""
         content: dict[str, Any] = {
+            "written_by": MARK,
             "text": self.text,
             "tokens": [
                 token._asdict() | {"text": text} for token, text in zip(self.tokens, self.token_texts, strict=True)

@@ -18,7 +18,7 @@ from onion_lightning.cli.launchers import connect_ranks
 from onion_lightning.cli.parsing.arguments import given_setting
 from onion_lightning.cli.parsing.wording import explain_run
 from onion_lightning.data.module import OnionDataModule
-from onion_lightning.errors import OnionError, RankError, check_range
+from onion_lightning.errors import OnionError, RankError
 from onion_lightning.messages import is_rank_zero
 from onion_lightning.model.sharding.layers import Shard, check_ranks
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
@@ -33,7 +33,6 @@ __all__ = ["TIME_LIMIT", "agree_on_options", "connect", "explain_failure", "prep
 
 TIME_LIMIT = 1800.0  # seconds, as in torch for gloo
 BACKEND = "trainer.strategy.init_args.process_group_backend"
-IN_SECONDS = "a number of seconds above 0"
 
 
 def connect(args: Sequence[str], runs: bool) -> dict[str, str]:
@@ -64,10 +63,8 @@ def agree_on_options(options: Namespace) -> dict[str, str]:
         The flags that are compared.
 
     Raises:
-        OnionError: they differ, or the time limit is not a number of seconds.
+        OnionError: they differ.
     """
-    seconds = options.collective_timeout
-    check_range("--collective_timeout", seconds, seconds > 0, IN_SECONDS)
     if options.seed_everything is True:
         random = int(os.environ.get("PL_GLOBAL_SEED", 0)) or seed_everything(None, verbose=False)
         options.seed_everything = share(random)

@@ -29,7 +29,12 @@ from onion_lightning.cli.parsing.arguments import given_keys
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
 from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
 from onion_lightning.cli.parsing.precedence import apply_adapter, apply_checkpoint
-from onion_lightning.cli.parsing.trainer_checks import check_trainer, check_without_trainer
+from onion_lightning.cli.parsing.trainer_checks import (
+    check_callbacks,
+    check_strategy,
+    check_strategy_name,
+    check_trainer,
+)
 from onion_lightning.cli.parsing.wording import explain_building, explain_parsing
 from onion_lightning.cli.result import finish_wandb, report_fit
 from onion_lightning.cli.signals import GracefulStop, StopSignals
@@ -37,15 +42,12 @@ from onion_lightning.cli.trainer import (
     as_list,
     best_checkpoint,
     build_loggers,
-    check_callbacks,
-    check_overfit,
-    check_strategy,
-    check_strategy_name,
     choose_accelerator,
     choose_precision,
     explain,
     prepare_wandb,
     session_device,
+    take_line_of_fit,
     trainer_flags,
     training_device,
     wandb_arguments,
@@ -113,6 +115,8 @@ class OnionCLI(LightningCLI):
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(*args, **kwargs)
+        for name in {*self.building} & {*COMMANDS}:  # Lightning's commands have it: one line is for all
+            self._subcommand_parsers[name].add_argument("--weights_only", type=bool | None, help="Not used.")
         if "predict" in self.building:  # otherwise Lightning would keep all articles in memory
             self._subcommand_parsers["predict"].set_defaults(return_predictions=False)
 
@@ -159,9 +163,9 @@ class OnionCLI(LightningCLI):
         command, given = self.config["subcommand"], self.typed | self.configured
         check_options(command, vars(self.options), given)
         check_trainer(command, vars(self.options.trainer), self.typed, given)
-        if command in SESSION_COMMANDS:
-            check_without_trainer(command, vars(self.options.trainer), self.typed)
         check_decoding(command, self.options.model, self.typed)
+        if command in SESSION_COMMANDS:
+            take_line_of_fit(command, self.options, self.typed)
 
     def all_flags(self) -> dict[str, list[str]]:
         """Return the names of the flags of each command, without dashes."""
@@ -175,7 +179,6 @@ class OnionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         fits = self.subcommand == "fit"
-        check_overfit(self.options.trainer.overfit_batches)
         self.mode = choose_progress(self.options.progress, self.options.trainer.enable_progress_bar)
         show_progress(self.mode != "none", as_bars=self.mode != "lines")
         self.save_config_callback = SaveConfig if fits else None
@@ -258,7 +261,7 @@ class OnionCLI(LightningCLI):
     def callbacks(self, built: Namespace) -> list[pl.Callback]:
         """Return this project's callbacks for the subcommand, with the configured ones between them."""
         configured = as_list(built.trainer.callbacks or [])
-        check_callbacks(configured, self.options.trainer.enable_checkpointing)
+        check_callbacks(map(type, configured), self.options.trainer.enable_checkpointing)
         progress = [] if self.progress is None else [self.progress]
         first: list[pl.Callback] = [
             GracefulStop(self.signals, self.saves),

@@ -1,36 +1,28 @@
 """Derives the Trainer's arguments from the configuration and the machine."""
 
+import importlib
 import os
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import (
-    BaseFinetuning,
-    BatchSizeFinder,
-    Callback,
-    Checkpoint,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    ModelCheckpoint,
-    ModelPruning,
-    OnExceptionCheckpoint,
-    StochasticWeightAveraging,
-    Timer,
-    WeightAveraging,
-)
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from onion_lightning.cli.launchers import count_devices
+from onion_lightning.cli.parsing.ignored import ignored_flags
+from onion_lightning.cli.parsing.trainer_checks import check_callbacks, check_strategy_class, check_strategy_name
 from onion_lightning.cli.parsing.wording import explain_trainer
 from onion_lightning.errors import OnionError, check_range, sentence
 from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import best_precision, compute_dtype, has_bfloat16
-from onion_lightning.private_api import starts_ranks_midway
 from onion_lightning.training.session import TrainerFlags
 from onion_lightning.training.wandb_logger import CarefulWandbLogger, why_offline
 
@@ -38,66 +30,27 @@ __all__ = [
     "as_list",
     "best_checkpoint",
     "build_loggers",
-    "check_callbacks",
-    "check_overfit",
-    "check_strategy",
-    "check_strategy_name",
     "choose_accelerator",
     "choose_precision",
     "explain",
     "prepare_wandb",
     "session_device",
+    "take_line_of_fit",
     "trainer_flags",
     "training_device",
     "wandb_arguments",
 ]
 
+# Arguments that Lightning's Trainer checks itself, whatever the machine.
+CHECKED = (
+    *("fast_dev_run", "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches"),
+    *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "val_check_interval"),
+    *("check_val_every_n_epoch", "gradient_clip_val", "gradient_clip_algorithm"),
+)
+SILENT: dict[str, Any] = dict.fromkeys(
+    ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
 ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # those of Lightning
-
-STRATEGIES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
-
-# Callbacks that are refused: why, and what to do instead.
-REFUSED: dict[type[Callback], str] = {
-    GradientAccumulationScheduler: "accumulation is derived from --data.global_batch_size; set that flag",
-    BatchSizeFinder: "the global batch would change while it is searched; set --data.batch_size",
-    LearningRateFinder: "it trains the adapters before step 1; set --model.learning_rate",
-    StochasticWeightAveraging: "it replaces the learning rate schedule, and its average is not in last.ckpt; remove it",
-    WeightAveraging: "it copies the frozen weights, and a run with it does not resume exactly; remove it",
-    BaseFinetuning: "the base model stays frozen, and only adapters are trained; remove it",
-    ModelPruning: "the base model stays frozen, and pruned adapters cannot be loaded; remove it",
-    Timer: "a run with it cannot be written to config.yaml; set --trainer.max_time",
-    OnExceptionCheckpoint: "last.ckpt is the last completed step, and a later fit would load its file; remove it",
-}
-
-
-def check_overfit(batches: int | float) -> None:
-    """Refuse a flag that replaces the sampler of the global batches.
-
-    Raises:
-        OnionError: it was given.
-    """
-    if batches:
-        raise OnionError(
-            f"--trainer.overfit_batches {batches}: is not supported, because global batches contain all rows; omit the"
-            " flag, and give a file with a few rows to --data.path."
-        )
-
-
-def check_callbacks(configured: Sequence[Callback], enable_checkpointing: bool | None) -> None:
-    """Refuse Lightning's callbacks that contradict adapters, exact resume or the fixed global batch.
-
-    Raises:
-        OnionError: one of them was given, or one that writes checkpoints although that is turned off.
-    """
-    for callback in configured:
-        name = type(callback).__name__
-        for kind, why in REFUSED.items():
-            if isinstance(callback, kind):
-                raise OnionError(f"--trainer.callbacks {name}: is not supported: {why}.")
-        if enable_checkpointing is False and isinstance(callback, Checkpoint):
-            raise OnionError(
-                f"--trainer.enable_checkpointing False: contradicts --trainer.callbacks {name}; remove one of them."
-            )
 
 
 def choose_accelerator(asked: Any) -> Any:
@@ -182,6 +135,47 @@ def trainer_flags(options: Any) -> TrainerFlags:
     )
 
 
+def take_line_of_fit(command: str, options: Namespace, typed: Collection[str]) -> None:
+    """Let a command that builds no Trainer take the command line of `fit`, and report the flags that it ignores.
+
+    Args:
+        command: one of `SESSION_COMMANDS`.
+        options: its configuration.
+        typed: dotted names of the options on the command line.
+
+    Raises:
+        OnionError: `fit` would refuse a flag of the Trainer on any machine.
+    """
+    check_as_fit(options.trainer)
+    if ignored := ignored_flags(command, vars(options), typed):
+        tell(f"{command} ignores flags that have no effect in it: {', '.join(ignored)}.")
+
+
+def check_as_fit(options: Namespace) -> None:
+    """Check a configuration's `trainer` section without building its classes, which may need what this machine lacks."""
+    trainer_flags(options)
+    if options.precision is not None:
+        compute_dtype(ALIASES.get(str(options.precision), str(options.precision)))
+    if isinstance(options.strategy, Namespace):
+        check_strategy_class(class_of(options.strategy))
+    check_callbacks(map(class_of, as_list(options.callbacks or [])), options.enable_checkpointing)
+    checked = {name: options[name] for name in CHECKED}
+    if isinstance(options.profiler, str):
+        checked["profiler"] = options.profiler
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a GPU is not used, ...
+            pl.Trainer(accelerator="cpu", devices=1, plugins=[LightningEnvironment()], **SILENT, **checked)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise explain(error, options.as_dict()) from error
+
+
+def class_of(configured: Namespace) -> type:
+    """Return the class that a configuration describes by its import path."""
+    module, _, name = configured["class_path"].rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
 def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Sequence) else [value]
 
@@ -237,31 +231,6 @@ def best_checkpoint(folder: Path) -> ModelCheckpoint:
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-
-
-def check_strategy_name(asked: Any) -> None:
-    """Refuse a strategy by its name, before Lightning looks for what it needs; for the reasons see `check_strategy`.
-
-    Raises:
-        OnionError: it is neither one device nor DDP with a process per rank.
-    """
-    if isinstance(asked, str) and asked not in STRATEGIES:
-        raise unsupported_strategy(asked)
-
-
-def check_strategy(strategy: Strategy, asked: Any) -> None:
-    """Refuse strategies that would shard the frozen weights, or would start ranks in the middle of this program.
-
-    Raises:
-        OnionError: the strategy is neither one device nor DDP with a process per rank.
-    """
-    known = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
-    if not known or starts_ranks_midway(strategy):
-        raise unsupported_strategy(asked)
-
-
-def unsupported_strategy(asked: Any) -> OnionError:
-    return OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
 
 
 def explain(error: Exception, config: dict[str, Any]) -> OnionError:

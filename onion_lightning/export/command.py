@@ -21,7 +21,7 @@ from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WE
 from onion_lightning.training.session import Session
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 from onion_lightning.verification.command import verify_folder
-from onion_lightning.verification.exported import CARD, MERGED, PROMPT_FILE
+from onion_lightning.verification.exported import CARD, MERGED, PROMPT_FILE, count_changed
 from onion_lightning.verification.result import VERIFIED
 
 __all__ = ["FILES", "MERGED", "run_export"]
@@ -61,7 +61,8 @@ def run_export(
         merge: write the base model with the adapters merged into its 16-bit weights, to the folder merged/ in it.
         verify: compare the folder with the checkpoint, as the command verify does; it is not pushed if they differ.
         push: repository on the Hugging Face Hub (USER/NAME) to upload the folder to; lists the files if there is no token.
-        overwrite: replace an earlier export in the output folder.
+        overwrite: also replace an earlier export of other adapters in the output folder, or one with merged weights by one
+            without.
 
     Raises:
         OnionError: a flag is invalid, or base model and checkpoint cannot be read or do not match.
@@ -70,8 +71,9 @@ def run_export(
         raise OnionError("--ckpt_path: export needs the checkpoint of a fine-tuned model; give a file, last or best.")
     if push is not None:
         check_repository(push)
-    folder = check_folder(output, FILES, overwrite, folders=(MERGED,))
-    check_earlier(folder, output)
+    folder = check_folder(output, FILES, overwrite=True, folders=(MERGED,))
+    if check_earlier(folder, output) and not overwrite:
+        check_repeated(folder, output, ckpt_path, merge)
     source = read_source(model, ckpt_path)
     with replacing(folder, (*FILES, MERGED)) as part:
         write_export(source, part, output, merge)
@@ -88,13 +90,28 @@ def run_export(
         push_folder(folder, push, (*FILES, MERGED))
 
 
-def check_earlier(folder: Path, output: str) -> None:
-    """Refuse to overwrite a README.md, a tokenizer, ... that are not those of an earlier export."""
+def check_earlier(folder: Path, output: str) -> bool:
+    """Return whether a folder has an earlier export. A README.md, a tokenizer, ... that are not those of one are refused."""
     found = [name for name in (*FILES, MERGED) if (folder / name).exists()]
     if found and SETTINGS not in found:
         raise OnionError(
             f"--output {output}: its {found[0]} is not that of an earlier export, which would have written {SETTINGS}; give"
             " another folder."
+        )
+    return bool(found)
+
+
+def check_repeated(folder: Path, output: str, ckpt_path: str, merge: bool) -> None:
+    """Refuse to replace an export that may be the only copy of its adapters, or whose merged weights took long to write."""
+    lost = "merged weights, which this one would lack" if (folder / MERGED).exists() and not merge else ""
+    try:
+        if count_changed(folder, ckpt_path):
+            lost = "other adapters"
+    except OnionError:  # the checkpoint was read before
+        lost = "damaged adapters"
+    if lost:
+        raise OnionError(
+            f"--output {output}: contains an earlier export with {lost}; give another folder, or set --overwrite true."
         )
 
 

@@ -15,6 +15,7 @@ def run_plan(
     session: Session,
     model: OnionModule,
     datamodule: OnionDataModule,
+    ckpt_path: str | None = None,
     gpu: str | None = None,
     network: str | None = None,
     price_per_hour: float | None = None,
@@ -29,6 +30,7 @@ def run_plan(
         session: the device of this machine, and the Trainer's flags.
         model: the flags of the model.
         datamodule: the flags of the corpus.
+        ckpt_path: checkpoint that fit would resume from: a file, last or best; only its settings are used.
         gpu: card to plan for, such as "A100 80GB" or RTX4090, or its memory, such as 24GB; by default, the card of this
             machine, or its CPU.
         network: what connects each node to the others, such as "25 Gbit/s", "10 GB/s" or "25 Gbit/s, 50 us" (its latency); to
@@ -37,13 +39,13 @@ def run_plan(
         probe: train three optimizer steps on this machine, and compare their time and memory with the prediction.
         find_batch_size: look for the largest --data.batch_size that fits and divides the global batch.
         output: folder for plan.json; by default, nothing is written.
-        overwrite: replace an existing plan in the output folder.
+        overwrite: also replace a plan.json in the output folder that plan has not written.
     """
-    from onion_lightning.planning.report.result import gather_plan  # late: imports peft and bitsandbytes
+    from onion_lightning.planning.report.result import MARK, gather_plan  # late: imports peft and bitsandbytes
     from onion_lightning.planning.report.terminal import show_plan
 
     check_range("--price_per_hour", price_per_hour, price_per_hour is None or price_per_hour >= 0, "at least 0")
-    folder = None if output is None else check_folder(output, [DATA], overwrite)
+    folder = None if output is None else check_folder(output, [DATA], overwrite, mark=MARK)
     plan = gather_plan(session, model, datamodule, gpu, network, price_per_hour, probe, find_batch_size)
     if folder is not None:
         write_folder(folder, {DATA: plan.to_json()})

@@ -25,8 +25,9 @@ from onion_lightning.preview.figures import (
 )
 from onion_lightning.preview.rows import Differences, SeenRow, choose_places, find_differences, see_row
 
-__all__ = ["Preview", "gather_preview"]
+__all__ = ["MARK", "Preview", "gather_preview"]
 
+MARK = "onion_lightning preview"  # also in the template of the page
 EXAMPLES = 3  # dropped rows of each reason
 LONGEST = 5
 LINE = 200  # characters of a dropped article in preview.json
@@ -67,6 +68,7 @@ class Preview:
     def to_json(self) -> str:
         """Return the content of preview.json."""
         content = {
+            "written_by": MARK,
             "settings": self.settings,
             "read": self.read,
             "splits": self.splits,

@@ -170,6 +170,16 @@ class Votes:
             return connection.execute(f"SELECT {columns} FROM votes ORDER BY rowid").fetchall()
 
 
+def contains_pairs(path: Path) -> bool:
+    """Return whether a file begins with a preference pair."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            first = json.loads(stream.readline())
+    except ValueError:
+        return False
+    return isinstance(first, dict) and first.keys() == {"prompt", "chosen", "rejected"}
+
+
 def wilson_interval(wins: int, votes: int) -> tuple[float, float]:
     """Return the 95% score interval of a proportion (Wilson 1927).
 
@@ -188,7 +198,7 @@ def export_votes(votes: Votes, path: Path) -> int:
     """Write the preference pairs as JSON Lines, in the format that TRL's DPOTrainer reads, and return their number.
 
     Raises:
-        OnionError: there are none, or the file cannot be written.
+        OnionError: there are none, the file contains something else, or it cannot be written.
     """
     pairs = list(votes.preferences())
     if not pairs:
@@ -197,6 +207,10 @@ def export_votes(votes: Votes, path: Path) -> int:
         )
     part = path.with_name(f".{path.name}.part")
     with writing("--export_votes", path, "give another file"):
+        if path.exists() and not contains_pairs(path):
+            raise OnionError(
+                f"--export_votes {path}: contains something else than preference pairs; give another file."
+            )
         part.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs), encoding="utf-8")
         part.replace(path)
     return len(pairs)

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from lightning.pytorch.loggers import Logger
 
-from onion_lightning.errors import OnionError
 from onion_lightning.model.base_model import best_precision
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import read_checkpoint
@@ -61,15 +60,11 @@ class Session:
     def load(self, model: OnionModule, ckpt_path: str | None) -> None:
         """Load the base model on the device, and a checkpoint's adapters into it; leaves the model in `eval()`.
 
+        All weights are on this device, also with `--model.shard true`.
+
         Raises:
-            OnionError: the base model or the checkpoint cannot be loaded, the adapters do not fit, or the weights were to be
-                spread over ranks.
+            OnionError: the base model or the checkpoint cannot be loaded, or the adapters do not fit.
         """
-        if model.shard:
-            raise OnionError(
-                f"--model.shard {str(model.shard).lower()}: this command runs in one process, with all weights; give"
-                " --model.shard false, or export the adapters for a server that spreads the weights, such as vLLM."
-            )
         model.load_base(self.device, self.precision)
         model.eval()
         if ckpt_path is not None:

@@ -110,10 +110,19 @@ def test_a_missing_or_ambiguous_text_or_an_unusable_path_is_rejected(refused, wo
     assert message in refused("attend", *words, *PHRASES)
 
 
-def test_existing_results_are_not_replaced_by_default(run, refused, tmp_path):
-    folder = str(tmp_path / "results")
-    run("attend", "--text", TEXT, *PHRASES, "--output", folder)
-    assert "contains an earlier attention.html" in refused("attend", "--text", TEXT, *PHRASES, "--output", folder)
+def test_earlier_results_are_replaced_and_files_of_others_are_not(run, refused, tmp_path):
+    folder = tmp_path / "results"
+    words = ("attend", *PHRASES, "--output", str(folder), "--text")
+    run(*words, TEXT)
+    run(*words, f"Again: {TEXT}")
+    assert json.loads((folder / "attention.json").read_text())["text"] == f"Again: {TEXT}"
+    for name in ("attention.png", "attention.json", "attention.html"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_text("mine")
+        assert f"its {name} is not marked as “onion_lightning attend”" in refused(*words, TEXT)
+        assert (folder / name).read_text() == "mine"
+        (folder / name).write_bytes(whole)
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_a_folder_in_place_of_a_file_is_rejected_before_anything_is_written(refused, tmp_path):

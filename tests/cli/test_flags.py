@@ -31,6 +31,7 @@ FREE = "base_model load_in gradient_checkpointing path headline_column article_c
 FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer shard"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
+UNBOUNDED -= {"articles.path"}
 # flag: (good values, bad values, the range in the refusal)
 BOUNDED = {
     "model.lora_rank": ([1], [0, -1], "at least 1"),
@@ -66,15 +67,20 @@ BOUNDED = {
     "checkpoint.dirpath": (["run"], ["", " "], "a folder"),
     "checkpoint.every_n_train_steps": ([1], [0], "at least 1"),
     "samples.count": ([0], [-1], "at least 0"),
+    "articles.path": (
+        ["a.jsonl", "b/c.CSV", "d.md", "e.txt"],
+        ["a.json", "a.csv.gz", "a", ".csv"],
+        "a file that ends in",
+    ),
     "samples.max_new_tokens": ([1], [0, -3], "at least 1"),
 }
 COMMANDS = {  # their values are checked in the tests of each command
     run_evaluate: "ckpt_path shots count batch_size output overwrite",
     run_serve: "ckpt_path host port max_queue votes export_votes share",
     run_export: "ckpt_path output merge verify push overwrite",
-    run_plan: "gpu network price_per_hour probe find_batch_size output overwrite",
+    run_plan: "ckpt_path gpu network price_per_hour probe find_batch_size output overwrite",
     run_verify: "path ckpt_path count tolerance url url_model",
-    run_preview: "rows output overwrite",
+    run_preview: "ckpt_path rows output overwrite",
     run_attend: "query key text text_file headline ckpt_path output overwrite"
     " effect effect_tokens effect_window alternatives",
 }

@@ -52,12 +52,6 @@ def test_a_random_seed_is_drawn_once_for_all_ranks():
     assert first[0] is not True
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
-def test_a_time_limit_must_be_positive(seconds):
-    with pytest.raises(OnionError, match=r"--collective_timeout .*: must be a number of seconds above 0\."):
-        agree_on_options(Namespace(collective_timeout=seconds, seed_everything=1))
-
-
 def trainer(**more):
     return pl.Trainer(accelerator="cpu", logger=False, barebones=False, enable_progress_bar=False, **more)
 

@@ -13,6 +13,7 @@ from torch.amp import GradScaler
 from onion_lightning.cli import trainer
 from onion_lightning.cli.main import main
 from onion_lightning.cli.onion_cli import OnionCLI
+from onion_lightning.cli.parsing.trainer_checks import check_strategy
 from onion_lightning.cli.signals import StopSignals
 from onion_lightning.errors import OnionError
 from onion_lightning.model import base_model
@@ -144,7 +145,7 @@ def test_frozen_layers_have_the_dtype_of_the_trainers_precision(tiny_base, monke
 def test_a_strategy_that_starts_ranks_midway_is_refused(name):
     made = pl.Trainer(accelerator="cpu", devices=2, strategy=name, logger=False)
     with pytest.raises(OnionError, match=f"--trainer.strategy {name}: is not supported"):
-        trainer.check_strategy(made.strategy, name)
+        check_strategy(made.strategy, name)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Every argument of Lightning's Trainer, and each callback, strategy, profiler and logger: it works or is refused.
 
-Each value is given to `fit`. The other commands get the values that work together, and each value that is refused.
+Each value is given to `fit`. The other commands get the values that work together, and each value that is refused; those
+without a Trainer name the flags that they ignore, and refuse what is wrong in `fit`.
 """
 
 import importlib.util
 import inspect
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -210,9 +212,10 @@ def test_a_logger_whose_package_is_missing_is_refused(outcome, name):
 @pytest.mark.parametrize(
     "name", sorted(set(StrategyRegistry.available_strategies()) - set(WORKS["strategies"].split()))
 )
-@pytest.mark.parametrize("command", ["fit", "plan"])
+@pytest.mark.parametrize("command", ["fit", "plan", "preview", "attend"])
 def test_another_strategy_is_refused(outcome, command, name):
-    status, printed = outcome(command, "--trainer.strategy", name)
+    words = ("--query", "a", "--key", "b", "--text", "b a") if command == "attend" else ()
+    status, printed = outcome(command, *words, "--trainer.strategy", name)
     assert status == 1
     assert printed.count("error: --trainer") == 1
     assert f"--trainer.strategy {name}: is not supported; give ddp, or auto on one device." in printed
@@ -238,10 +241,11 @@ OTHERS = {  # fit --ckpt_path is a resume
     "verify": ("--count", "2", "--model.max_new_tokens", "4"),
 }
 WITHOUT_CHECKPOINT = ("plan", "preview")
-OVERWRITE = ("attend", "export", "preview")
-# These limit training alone, or only `fit` has no other use for them; `plan` refuses those that it obeys.
-FIT_ONLY = {("val_check_interval", "1000"), ("val_check_interval", "3"), ("accumulate_grad_batches", "3")}
-FIT_ONLY |= {("limit_train_batches", "3")} | {(name, value) for name, value, says in BAD if says == "nothing"}
+# These depend on the rows, and are refused by `fit` alone, and by `plan` if it obeys them.
+BY_ROWS = {("val_check_interval", "1000"), ("val_check_interval", "3"), ("accumulate_grad_batches", "3")}
+BY_ROWS |= {("limit_train_batches", "3")}
+# With these `fit` would train nothing: other commands on a Trainer do not train.
+NOTHING = {(name, value) for name, value, says in BAD if says == "nothing"}
 # `evaluate` needs all batches; `limit_val_batches 0.01` is about validation.
 NOT_EVALUATE = {
     ("fast_dev_run", "1"),
@@ -282,18 +286,29 @@ def other(outcome, kept, tmp_path):
     return command
 
 
-def sensible(command: str) -> list[list[str]]:
+# For the commands without a Trainer, flags that have no value above.
+ONLY_IGNORED = {"callbacks": ["[LearningRateMonitor]"], "plugins": ["[]"], "logger": ["true"], "strategy": ["ddp"]}
+ONLY_IGNORED |= {"gradient_clip_algorithm": ["norm"], "devices": ["8"], "num_nodes": ["4"], "profiler": ["advanced"]}
+
+
+def sensible(command: str) -> list[list[tuple[str, str]]]:
     """Return the flags that work together: all first values, all second ones, ..."""
-    columns = itertools.zip_longest(*([(name, value) for value in good] for name, (good, _) in ARGUMENTS.items()))
-    skipped = {"fit": {"fast_dev_run", "max_steps", "max_epochs"}, "evaluate": set()}.get(command, {"fast_dev_run"})
+    values = {name: good for name, (good, _) in ARGUMENTS.items()}
+    if command in OBEYED:
+        values |= {name: good for name, good in ONLY_IGNORED.items() if name not in OBEYED[command]}
+    columns = itertools.zip_longest(*([(name, value) for value in good] for name, good in values.items()))
+    skipped = {
+        "fit": {"fast_dev_run", "max_steps", "max_epochs"},
+        "evaluate": set(),
+        **{name: set() for name in OBEYED},
+    }
     return [
         [
-            f"--trainer.{name}={value}"
+            (name, value)
             for name, value in filter(None, column)
-            if name not in skipped
+            if name not in skipped.get(command, {"fast_dev_run"})
             and not (command == "evaluate" and (name, value) in NOT_EVALUATE)
             and (name, value) != (IDLE.get(command), "0")
-            and name in OBEYED.get(command, ARGUMENTS)
         ]
         for column in columns
     ]
@@ -302,10 +317,17 @@ def sensible(command: str) -> list[list[str]]:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("command", OTHERS)
 def test_other_commands_work_with_all_sensible_values_at_once(other, command):
-    for number, words in enumerate(sensible(command)):
-        more = ("--overwrite", "true") if command in OVERWRITE else ()
-        status, printed = other(command, *words, *more)
+    for number, flags in enumerate(sensible(command)):
+        status, printed = other(command, *(f"--trainer.{name}={value}" for name, value in flags))
         assert status == 0, (number, printed)
+        assert trainer_flags_in(printed) == {name for name, _ in flags if name not in OBEYED.get(command, ARGUMENTS)}
+
+
+def trainer_flags_in(printed: str) -> set[str]:
+    """The flags of the Trainer that a command says it ignores, in one line."""
+    lines = [line for line in printed.splitlines() if " ignores flags that have no effect in it: " in line]
+    assert len(lines) <= 1
+    return set(re.findall(r"--trainer\.(\w+)", "".join(lines)))
 
 
 @pytest.mark.filterwarnings("default")
@@ -314,26 +336,22 @@ def test_other_commands_refuse_what_fit_refuses(other, command):
     wrong = {}
     for name, value, says in BAD:
         planned = command == "plan" and name in OBEYED["plan"]
-        if value == "x" or ((name, value) in FIT_ONLY and command != "fit" and not planned):
+        if value == "x" or ((name, value) in BY_ROWS and command != "fit" and not planned):
             continue  # the parser refuses "x" for every command
+        if (name, value) in NOTHING and command != "fit" and command not in OBEYED:
+            continue
         if (name, value) == ("limit_val_batches", "0.01") and command not in ("fit", "validate"):
             continue
-        status, printed = other(command, f"--trainer.{name}={value}")
-        if name not in OBEYED.get(command, ARGUMENTS) and says not in printed:
-            says = "has no effect"
+        status, printed = other(command, "--trainer.accelerator=cpu", f"--trainer.{name}={value}")
         if problem := wrong_refusal(status, printed, says):
             wrong[name, value] = problem
     assert not wrong
 
 
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [(command, name) for command, obeyed in OBEYED.items() for name in sorted(ARGUMENTS.keys() - obeyed)],
-)
-def test_a_command_without_a_trainer_refuses_its_flags(other, command, name):
-    value = {"callbacks": "[]", "plugins": "[]", "logger": "true"}.get(name) or [*ARGUMENTS[name][0], "null"][0]
-    refusal = other(command, f"--trainer.{name}={value}")
-    assert not wrong_refusal(*refusal, f"because {command} runs on one device without a Trainer")
+@pytest.mark.parametrize("command", OBEYED)
+@pytest.mark.parametrize("name", REFUSED["callbacks"].split())
+def test_a_command_without_a_trainer_refuses_the_callbacks_that_fit_refuses(other, command, name):
+    assert not wrong_refusal(*other(command, "--trainer.callbacks", configured(name)), f"{name}: is not supported: ")
 
 
 @pytest.mark.parametrize(("name", "value"), sorted(NOT_EVALUATE))

@@ -91,11 +91,31 @@ def test_an_earlier_export_is_replaced_only_on_request_and_as_a_whole(run, refus
     (folder / "notes.txt").write_text("mine")
     (folder / "verify.json").write_text("{}")
     words = ("export", "--ckpt_path", str(checkpoint), "--output", str(folder))
-    assert "contains an earlier adapter_config.json" in refused(*words)
+    sentence = refused(*words)
+    assert "contains an earlier export with merged weights, which this one would lack; give another folder" in sentence
+    run(*words, "--merge", "true")
+    assert not (folder / "verify.json").exists()
     exported()
     assert not (folder / MERGED).exists()
-    assert not (folder / "verify.json").exists()
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_an_export_of_the_same_adapters_is_replaced_and_one_of_others_only_on_request(
+    run, refused, exported, checkpoint, tmp_path
+):
+    folder, other = exported(), tmp_path / "other.ckpt"
+    words = ("export", "--output", str(folder), "--ckpt_path")
+    run(*words, str(checkpoint), "--model.temperature", "0.3")
+    assert json.loads((folder / "onion_lightning.json").read_text())["decoding"]["temperature"] == 0.3
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["state_dict"] = {name: value * 1.001 for name, value in saved["state_dict"].items()}
+    torch.save(saved, other)
+    before = (folder / "adapter_model.safetensors").read_bytes()
+    assert "contains an earlier export with other adapters; give another folder" in refused(*words, str(other))
+    assert (folder / "adapter_model.safetensors").read_bytes() == before
+    run(*words, str(other), "--overwrite", "true")
+    (folder / "adapter_model.safetensors").write_bytes(before[:100])
+    assert "contains an earlier export with damaged adapters" in refused(*words, str(checkpoint))
 
 
 def test_files_that_no_export_wrote_are_not_replaced(refused, checkpoint, tmp_path):

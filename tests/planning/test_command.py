@@ -181,7 +181,6 @@ def test_a_config_for_gpus_without_a_card_lists_those_that_it_fits(planned, caps
         (("--trainer.num_nodes", "0"), "--trainer.num_nodes 0: must be at least 1"),
         (("--trainer.precision", "16-true"), "--trainer.precision 16-true: adapters are trained in float32"),
         (("--trainer.accelerator", "tpu"), "--trainer.accelerator tpu: is not supported"),
-        (("--trainer.gradient_clip_val", "1"), "--trainer.gradient_clip_val: has no effect, because plan"),
         (("--data.path", "none.csv"), "no such file"),
         (("--model.base_model", "someone/Some-Model"), "--model.base_model someone/Some-Model: is neither a local"),
         (("--output", ""), "--output '': is empty"),
@@ -191,6 +190,11 @@ def test_what_cannot_be_planned_is_refused_in_one_sentence(refused, words, says)
     assert says in refused("plan", *words)
 
 
-def test_an_earlier_plan_is_replaced_only_on_request(run, refused, tmp_path):
-    run("plan", "--output", str(tmp_path / "p"))
-    assert "contains an earlier plan.json" in refused("plan", "--output", str(tmp_path / "p"))
+def test_an_earlier_plan_is_replaced_and_a_file_of_that_name_is_not(run, refused, tmp_path):
+    words = ("plan", "--output", str(tmp_path / "p"), "--data.max_length")
+    run(*words, "100")
+    run(*words, "90")
+    assert json.loads((tmp_path / "p" / "plan.json").read_text())["settings"]["max_length"] == 90
+    (tmp_path / "p" / "plan.json").write_text("{}")
+    assert "its plan.json is not marked as “onion_lightning plan”" in refused(*words, "80")
+    assert (tmp_path / "p" / "plan.json").read_text() == "{}"

@@ -52,19 +52,25 @@ def test_a_number_of_rows_out_of_range_is_refused(refused, rows, tmp_path):
     assert not (tmp_path / "preview").exists()
 
 
-def test_an_output_that_is_a_file_or_has_a_preview_is_refused(run, refused, tmp_path):
+def test_an_output_that_is_a_file_or_has_files_of_others_is_refused(run, refused, tmp_path):
     (tmp_path / "file").write_text("")
     assert "is a file; give a folder" in refused("preview", "--output", str(tmp_path / "file"))
     assert "--output '': is empty" in refused("preview", "--output", "")
-    run("preview", "--output", str(tmp_path / "p"))
-    assert "contains an earlier preview.html" in refused("preview", "--output", str(tmp_path / "p"))
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "preview.html").write_text("mine")
+    sentence = refused("preview", "--output", str(tmp_path / "p"))
+    assert "its preview.html is not marked as “onion_lightning preview”; give another folder" in sentence
+    assert [file.read_text() for file in (tmp_path / "p").iterdir()] == ["mine"]
+    run("preview", "--output", str(tmp_path / "p"), "--overwrite", "true")
+    assert (tmp_path / "p" / "preview.html").read_text() != "mine"
 
 
-@pytest.mark.parametrize("flag", ["accelerator", "precision", "devices"])
-def test_a_flag_of_the_trainer_that_was_typed_is_refused(refused, tmp_path, flag):
-    value = {"accelerator": "cpu", "precision": "32-true", "devices": "2"}[flag]
-    sentence = refused("preview", f"--trainer.{flag}", value, "--output", str(tmp_path / "p"))
-    assert f"--trainer.{flag}: has no effect, because preview" in sentence
+def test_an_earlier_preview_is_replaced_and_other_files_stay(run, tmp_path):
+    run("preview", "--rows", "2", "--output", str(tmp_path / "p"))
+    (tmp_path / "p" / "notes.txt").write_text("mine")
+    run("preview", "--rows", "3", "--output", str(tmp_path / "p"))
+    assert len(json.loads((tmp_path / "p" / "preview.json").read_text())["rows"]) == 3
+    assert sorted(file.name for file in (tmp_path / "p").iterdir()) == ["notes.txt", "preview.html", "preview.json"]
 
 
 def test_a_corpus_without_training_rows_is_refused(refused, tmp_path):

@@ -8,6 +8,7 @@ from onion_lightning.preview.result import gather_preview
 def test_the_keys_of_the_json_file_and_their_order_are_stable(preview):
     content = json.loads(preview.to_json())
     assert list(content) == [
+        "written_by",
         "settings",
         "read",
         "splits",

@@ -108,13 +108,12 @@ def test_a_signal_ends_the_server_and_the_answer_that_is_being_written(serve):
         (["--model.max_new_tokens", "2000"], "--model.max_new_tokens 2000: must be at most 1000 for the page."),
         (["--model.candidates", "5"], "--model.candidates 5: must be at most 4 for the page."),
         (["--model.adapter_strength", "1.8"], "--model.adapter_strength 1.8: must be at most 1.5 for the page."),
-        (["--trainer.logger", "true"], "--trainer.logger: has no effect, because serve runs on one device"),
         (["--max_queue", "0"], "--max_queue 0: must be at least 1."),
         (["--votes", "/nowhere/votes.sqlite"], "--votes /nowhere/votes.sqlite: there is no folder /nowhere"),
         (["--votes", ""], "--votes '': is empty"),
         (["--host", ""], "--host '': is empty"),
         ([], "--ckpt_path: serve needs the checkpoint of a fine-tuned model"),
-        (["--trainer.devices", "2"], "--trainer.devices: has no effect, because serve runs on one device"),
+        (["--trainer.devices", "0"], "--trainer.devices 0: must be at least 1"),
     ],
 )
 def test_bad_input_is_one_sentence(refused, words, says, tmp_path, monkeypatch):

@@ -126,6 +126,21 @@ def test_the_export_has_one_line_for_each_decision(votes, tmp_path):
     assert lines[1]["chosen"] == "Right"
 
 
+def test_an_earlier_export_is_replaced_and_another_file_is_not(votes, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    votes.add(pair(1), "left")
+    export_votes(votes, file)
+    votes.add(pair(2), "left")
+    assert export_votes(votes, file) == len(file.read_text().splitlines()) == 2
+    for other in (b"mine\n", b'{"prompt": "mine"}\n', b"\xff\xfe", b""):
+        file.write_bytes(other)
+        with pytest.raises(
+            OnionError, match=r"^--export_votes .*: contains something else than preference pairs; give"
+        ):
+            export_votes(votes, file)
+        assert file.read_bytes() == other
+
+
 def test_an_export_without_a_decision_writes_nothing(votes, tmp_path):
     votes.add(pair(1), "tie")
     with pytest.raises(

@@ -48,7 +48,9 @@ def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> 
         )
     check_sections(options)
     check_empty(options)
-    seed = options["seed_everything"]
+    seconds, seed = options["collective_timeout"], options["seed_everything"]
+    if not seconds > 0:  # also not NaN
+        raise UsageError(f"--collective_timeout {seconds:g}: must be a number of seconds above 0.")
     if not isinstance(seed, bool) and not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"--seed_everything {seed}: must be between 0 and {LARGEST_SEED}.")
 

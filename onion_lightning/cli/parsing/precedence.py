@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from onion_lightning.cli.parsing.ignored import OBEYED
 from onion_lightning.errors import OnionError, UsageError
 from onion_lightning.messages import tell
 from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
@@ -25,6 +26,7 @@ ADAPTERS = ("model.base_model", *FIXED_SHAPE)
 # With another alpha or scaling, loaded adapters would start at another strength.
 LOADED = (*ADAPTERS, "model.lora_alpha", "model.use_rslora")
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with another split, training rows would count as held out
+TRAINING = ("fit", "plan", "preview")  # the commands that train, or show what training would see or take
 HELD_OUT = ("validate", "test", "evaluate")
 
 
@@ -50,18 +52,18 @@ def apply_checkpoint(
     if asked is None:
         return None
     path = resolve(asked, folder)
-    if command == "fit" and asked == "last" and not path.exists():
+    if command in TRAINING and asked == "last" and not path.exists():
         tell(f"--ckpt_path last: {path} does not exist yet, so the run starts from scratch.")
         options["ckpt_path"] = None
         return None
-    if command == "fit" and is_adapter_folder(path):
+    if command in TRAINING and is_adapter_folder(path):
         raise UsageError(
             f"--ckpt_path {asked}: is a folder of adapters, without the state of a run; give --model.adapter {asked}, which"
             " starts a new run from them."
         )
     saved = read_checkpoint(path)[CHECKPOINT_KEY]
     options["ckpt_path"] = str(path)
-    values = saved["flags"] | (saved["training"] if command == "fit" else {})
+    values = saved["flags"] | (saved["training"] if command in TRAINING else {})
     values |= decoding_of_run(path) if command == "export" else {}
     for name, value in values.items():
         if name in typed or (name in configured and name not in ADAPTERS):
@@ -89,15 +91,19 @@ def apply_adapter(command: str, options: Namespace, typed: set[str], configured:
         OnionError: the adapters cannot be read or a typed value contradicts them, or the command does not train.
     """
     asked, options.model["adapter"] = options.model["adapter"], None
-    if asked is not None and command != "fit" and "model.adapter" in typed:
+    if asked is not None and command not in (*TRAINING, *OBEYED) and "model.adapter" in typed:
         raise UsageError(
             f"--model.adapter {asked}: is for fit, and {command} uses trained adapters; give --ckpt_path {asked}."
         )
-    if asked is None or command != "fit" or options.get("ckpt_path") is not None:
+    if asked is None or options.get("ckpt_path") is not None:
+        return
+    if command not in TRAINING and "model.adapter" not in typed:
         return
     folder = Path(asked).expanduser()
-    settings = read_settings(folder)
-    for name, value in adapter_flags(read_adapter_folder(folder, "--model.adapter"), settings).items():
+    settings, adapters = read_settings(folder), read_adapter_folder(folder, "--model.adapter")
+    if command not in TRAINING:
+        return
+    for name, value in adapter_flags(adapters, settings).items():
         if same(options[name], value) or (name in typed | configured and name not in LOADED):
             continue
         if name in typed:
@@ -143,5 +149,5 @@ def check(command: str, name: str, given: Any, saved: Any, path: Path, architect
             f"--{name} {given}: {path} was trained for {saved}, a model with a different architecture; give that"
             " one, or another checkpoint."
         )
-    if command == "fit":
+    if command in TRAINING:
         tell(f"--{name} {given}: the checkpoint was trained with {saved}; continuing with {given}.")

@@ -1,13 +1,36 @@
-"""Checks the Trainer's flags before anything is built: those out of range, and those that this project makes meaningless."""
+"""Checks the Trainer's flags: those out of range, and those that this project makes meaningless or does not support."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from onion_lightning.errors import UsageError
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    Callback,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    OnExceptionCheckpoint,
+    StochasticWeightAveraging,
+    Timer,
+    WeightAveraging,
+)
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
-__all__ = ["check_trainer", "check_without_trainer"]
+from onion_lightning.cli.parsing.ignored import OBEYED
+from onion_lightning.errors import OnionError, UsageError
+from onion_lightning.private_api import starts_ranks_midway
+
+__all__ = [
+    "check_callbacks",
+    "check_strategy",
+    "check_strategy_class",
+    "check_strategy_name",
+    "check_trainer",
+]
 
 LEAST = {
     "num_sanity_val_steps": -1,
@@ -25,18 +48,19 @@ MEANINGLESS = {
     "sync_batchnorm": "a Llama has no batch normalization; omit it",
     "use_distributed_sampler": "the data module assigns rows to ranks; omit it",
 }
-# Flags of the Trainer that the commands obey which run without one.
-OBEYED = {
-    "attend": {"accelerator", "precision", "logger", "enable_progress_bar"},
-    "export": {"logger", "enable_progress_bar"},
-    "plan": {
-        *("accelerator", "precision", "devices", "num_nodes", "strategy"),
-        *("max_epochs", "max_steps", "limit_train_batches", "enable_progress_bar"),
-    },
-    "preview": {"enable_progress_bar"},
-    "serve": {"accelerator", "precision", "enable_progress_bar"},
-    "verify": {"accelerator", "precision", "enable_progress_bar"},
+# Callbacks that are refused: why, and what to do instead.
+REFUSED: dict[type[Callback], str] = {
+    GradientAccumulationScheduler: "accumulation is derived from --data.global_batch_size; set that flag",
+    BatchSizeFinder: "the global batch would change while it is searched; set --data.batch_size",
+    LearningRateFinder: "it trains the adapters before step 1; set --model.learning_rate",
+    StochasticWeightAveraging: "it replaces the learning rate schedule, and its average is not in last.ckpt; remove it",
+    WeightAveraging: "it copies the frozen weights, and a run with it does not resume exactly; remove it",
+    BaseFinetuning: "the base model stays frozen, and only adapters are trained; remove it",
+    ModelPruning: "the base model stays frozen, and pruned adapters cannot be loaded; remove it",
+    Timer: "a run with it cannot be written to config.yaml; set --trainer.max_time",
+    OnExceptionCheckpoint: "last.ckpt is the last completed step, and a later fit would load its file; remove it",
 }
+STRATEGIES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
@@ -50,7 +74,7 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
         given: dotted names of the options that were given, by flag or YAML.
 
     Raises:
-        UsageError: a value is out of range, has no effect, or `fit` would train nothing, as asked or as planned.
+        UsageError: a value is out of range, has no effect, or `fit` would train nothing; other commands take the same line.
     """
     for name, least in LEAST.items():
         value = trainer[name]
@@ -64,8 +88,9 @@ def check_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[st
             "--trainer.val_check_interval 0: must be above 0; to train without validation, give --trainer.limit_val_batches"
             " 0."
         )
+    check_overfit(trainer["overfit_batches"])
     check_clipping(trainer)
-    if command in ("fit", "plan"):
+    if command == "fit" or command in OBEYED:
         check_trains(trainer)
     elif command in LIMITS:
         check_without_fit(command, trainer, typed)
@@ -98,17 +123,66 @@ def check_clipping(trainer: Mapping[str, Any]) -> None:
         )
 
 
-def check_without_trainer(command: str, trainer: Mapping[str, Any], typed: Collection[str]) -> None:
-    """Check the Trainer's flags of a command that runs without one. Those of a YAML file may have been written for others.
+def check_overfit(batches: int | float) -> None:
+    """Refuse a flag that replaces the sampler of the global batches.
 
     Raises:
-        UsageError: a flag on the command line has no effect.
+        OnionError: it was given.
     """
-    for name in sorted(typed):
-        section, _, flag = name.partition(".")
-        if flag == "logger" and not trainer["logger"]:
-            continue
-        if section == "trainer" and flag.split(".")[0] not in OBEYED[command]:
-            raise UsageError(
-                f"--{name}: has no effect, because {command} runs on one device without a Trainer; omit it."
+    if batches:
+        raise OnionError(
+            f"--trainer.overfit_batches {batches}: is not supported, because global batches contain all rows; omit the"
+            " flag, and give a file with a few rows to --data.path."
+        )
+
+
+def check_callbacks(kinds: Iterable[type[Callback]], enable_checkpointing: bool | None) -> None:
+    """Refuse classes of Lightning's callbacks that contradict adapters, exact resume or the fixed global batch.
+
+    Raises:
+        OnionError: one of them was given, or one that writes checkpoints although that is turned off.
+    """
+    for kind in kinds:
+        for refused, why in REFUSED.items():
+            if issubclass(kind, refused):
+                raise OnionError(f"--trainer.callbacks {kind.__name__}: is not supported: {why}.")
+        if enable_checkpointing is False and issubclass(kind, Checkpoint):
+            raise OnionError(
+                f"--trainer.enable_checkpointing False: contradicts --trainer.callbacks {kind.__name__}; remove one of"
+                " them."
             )
+
+
+def check_strategy_name(asked: Any) -> None:
+    """Refuse a strategy by its name, before Lightning looks for what it needs; for the reasons see `check_strategy`.
+
+    Raises:
+        OnionError: it is neither one device nor DDP with a process per rank.
+    """
+    if isinstance(asked, str) and asked not in STRATEGIES:
+        raise unsupported_strategy(asked)
+
+
+def check_strategy(strategy: Strategy, asked: Any) -> None:
+    """Refuse strategies that would shard the frozen weights, or would start ranks in the middle of this program.
+
+    Raises:
+        OnionError: the strategy is neither one device nor DDP with a process per rank.
+    """
+    check_strategy_class(type(strategy), asked)
+    if starts_ranks_midway(strategy):
+        raise unsupported_strategy(asked)
+
+
+def check_strategy_class(kind: type[Strategy], asked: Any = None) -> None:
+    """Refuse a strategy by its class.
+
+    Raises:
+        OnionError: it is neither one device nor DDP.
+    """
+    if not issubclass(kind, SingleDeviceStrategy | DDPStrategy):
+        raise unsupported_strategy(asked or kind.__name__)
+
+
+def unsupported_strategy(asked: Any) -> OnionError:
+    return OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")

@@ -1,6 +1,6 @@
 """Shows articles on the terminal."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.text import Text
 from onion_lightning.messages import tell
 from onion_lightning.model.articles.record import ArticleRecord
 
-__all__ = ["show_article", "show_articles"]
+__all__ = ["MAX_SHOWN", "show_article", "show_articles"]
 
 MAX_WIDTH = 100  # columns
 MAX_SHOWN = 8  # articles
@@ -32,12 +32,17 @@ def show_article(console: Console, headline: str, article: str, note: str | None
     )
 
 
-def show_articles(path: Path, count: int) -> None:
-    """Print the articles of a file if there are only a few, and their number and the file's path on stderr."""
+def show_articles(first: Sequence[ArticleRecord], count: int, path: Path) -> None:
+    """Print the articles if there are only a few, and their number and their file on stderr.
+
+    Args:
+        first: the first `MAX_SHOWN` articles.
+        count: number of all articles.
+        path: their file.
+    """
     if count <= MAX_SHOWN:
         console = Console()
-        for line in path.read_bytes().splitlines():
-            record = ArticleRecord(**json.loads(line))
+        for record in first:
             show_article(console, record.headline, record.article, length_note(record))
     tell(f"{count} article{'s' if count != 1 else ''} written to {path}")
 

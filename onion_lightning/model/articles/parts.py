@@ -1,7 +1,7 @@
 """Part files: the batches of articles that a rank has written, and how they are merged in the order of the headlines.
 
-A batch is a line with its number, its settings and the number of its articles, followed by the lines of the articles as they
-will be in the articles file. Files are read one batch at a time: memory does not grow with the number of headlines.
+A batch is a line with its number, its settings and the number of its articles, followed by a line for each article.
+Files are read one batch at a time: memory does not grow with the number of headlines.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from onion_lightning.model.articles.record import ArticleBatch
+from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
 
-__all__ = ["StoredBatch", "encode_batch", "merge_parts", "read_batches", "whole_bytes"]
+__all__ = ["StoredBatch", "encode_batch", "locate_articles", "read_articles", "read_batches", "whole_bytes"]
 
 
 class StoredBatch(NamedTuple):
@@ -83,15 +83,18 @@ def whole_bytes(part: Path) -> int:
     return end
 
 
-def merge_parts(parts: Sequence[Path], merged: BinaryIO) -> int:
-    """Write the articles of part files in the order of the headlines, and return their number."""
-    places = locate_articles(parts)
+def read_articles(parts: Sequence[Path], places: np.ndarray) -> Iterator[ArticleRecord]:
+    """Yield articles of part files.
+
+    Args:
+        parts: the files.
+        places: the file and the offset of each article, (articles, 2).
+    """
     with contextlib.ExitStack() as opened:
         streams = [opened.enter_context(part.open("rb")) for part in parts]
         for part, offset in places:
             streams[part].seek(offset)
-            merged.write(streams[part].readline())
-    return len(places)
+            yield ArticleRecord(**json.loads(streams[part].readline()))
 
 
 def locate_articles(parts: Sequence[Path]) -> np.ndarray:

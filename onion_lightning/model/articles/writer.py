@@ -1,4 +1,4 @@
-"""Writes predicted articles to a JSON Lines file, independently of the number of ranks, and resumes interrupted runs."""
+"""Writes predicted articles to a file, independently of the number of ranks, and resumes interrupted runs."""
 
 import contextlib
 import glob
@@ -12,11 +12,12 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from onion_lightning.errors import OnionError, RankError
+from onion_lightning.errors import OnionError, RankError, check_range
+from onion_lightning.model.articles.formats import FORMATS
 from onion_lightning.model.articles.gathering import gather_batches
-from onion_lightning.model.articles.panel import show_articles
-from onion_lightning.model.articles.parts import encode_batch, merge_parts, read_batches, whole_bytes
-from onion_lightning.model.articles.record import ArticleBatch
+from onion_lightning.model.articles.panel import MAX_SHOWN, show_articles
+from onion_lightning.model.articles.parts import encode_batch, locate_articles, read_articles, read_batches, whole_bytes
+from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
 from onion_lightning.output_folder import writing
 from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from onion_lightning.ranks import agree, connected, gather, place, together
@@ -27,19 +28,22 @@ KEPT = "what was written is kept; free disk space or make it writable, then add 
 
 
 class ArticleWriter(BasePredictionWriter):
-    """Writes generated articles to a JSON Lines file, in the order of the headlines.
+    """Writes generated articles to a file, in the order of the headlines.
 
     Each rank appends its batches to a part file next to the target. At the end, rank 0 gets the batches that other machines
     have written to folders of their own, merges them and replaces the target atomically; then the part files are removed.
 
     Args:
-        path: output file, in JSON Lines format; with several machines, on that of rank 0.
+        path: output file, whose suffix is its format: .jsonl, .csv, .md or .txt; with several machines, on that of rank 0.
         resume: resume an interrupted run with the same headlines and settings; articles already written are kept.
     """
 
     def __init__(self, path: str = "articles.jsonl", resume: bool = False) -> None:
         super().__init__("batch")
         self.path = Path(path).expanduser()
+        self.suffix = self.path.suffix.lower()
+        accepted = f"a file that ends in {', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}"
+        check_range("--articles.path", path, self.suffix in FORMATS, accepted)
         self.resume = resume
         self.finished = False
         self.checkpoint: str | None = None  # file or folder that the adapters are loaded from; set by the command
@@ -122,27 +126,30 @@ class ArticleWriter(BasePredictionWriter):
         """Write the articles file. Also called by the command: Lightning calls no hook if a resumed run has no batch left."""
         if self.finished:
             return
-        first, count = trainer.local_rank == 0, 0
+        first = trainer.local_rank == 0
         gather_batches(self.parts if first else [], self.part(trainer.global_rank), self.writing_together)
         with self.writing_together():
             if trainer.is_global_zero:
-                count = self.merge()
+                merged = self.merge()
         with self.writing_together():
             if first:
                 self.remove_parts()
         self.finished = True
         if trainer.is_global_zero:
-            show_articles(self.path, count)
+            show_articles(*merged, self.path)
 
-    def merge(self) -> int:
-        """Merge the part files into the articles file, and return the number of articles."""
+    def merge(self) -> tuple[list[ArticleRecord], int]:
+        """Merge the part files into the articles file, and return the first articles and the number of all."""
+        parts = self.parts
+        places = locate_articles(parts)
         merged = self.path.with_name(f".{self.path.name}.all")
         with merged.open("wb") as stream:
-            count = merge_parts(self.parts, stream)
+            for text in FORMATS[self.suffix](read_articles(parts, places)):
+                stream.write(text.encode())
             stream.flush()
             os.fsync(stream.fileno())
         merged.replace(self.path)
-        return count
+        return list(read_articles(parts, places[:MAX_SHOWN])), len(places)
 
 
 def adapter_files(checkpoint: str | None) -> list[Path]:

@@ -22,7 +22,9 @@ from onion_lightning.pretrained.known import known_config
 from onion_lightning.pretrained.locate import load_config
 from onion_lightning.training.session import Session, TrainerFlags
 
-__all__ = ["LargestBatch", "TrainingPlan", "gather_plan"]
+__all__ = ["MARK", "LargestBatch", "TrainingPlan", "gather_plan"]
+
+MARK = "onion_lightning plan"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class TrainingPlan:
         """Return the content of plan.json; memory in bytes, time in seconds."""
         with_name = {False: "without_checkpointing", True: "with_checkpointing"}
         content = {
+            "written_by": MARK,
             "settings": self.settings,
             "target": asdict(self.target),
             "memory": {with_name[on]: asdict(plan) | {"peak": plan.total} for on, plan in self.memory.items()},

@@ -1,5 +1,7 @@
 """Command lines that are refused before anything is built."""
 
+import re
+
 import pytest
 
 from onion_lightning.cli.main import main
@@ -43,6 +45,13 @@ def test_an_empty_output_folder_is_refused_by_parser(refused_by_parser):
 )
 def test_a_value_out_of_range_or_without_effect_is_refused_by_parser(refused_by_parser, words, sentence):
     assert sentence in refused_by_parser("fit", *words)
+
+
+@pytest.mark.parametrize("command", ["fit", "preview"])
+@pytest.mark.parametrize("seconds", ["0", "-1", ".nan"])
+def test_a_time_limit_must_be_positive(refused_by_parser, command, seconds):
+    sentence = refused_by_parser(command, "--collective_timeout", seconds)
+    assert re.fullmatch(r"--collective_timeout \S+: must be a number of seconds above 0\.", sentence)
 
 
 def test_a_section_that_is_a_value_is_refused_by_parser(refused_by_parser, tmp_path):

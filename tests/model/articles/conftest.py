@@ -33,6 +33,7 @@ class Job:
         stop_after: batches that each rank writes before all ranks are gone; by default, the run ends.
         seeds: of each rank.
         late: a rank that is slower than the others.
+        file: name of the articles file.
     """
 
     folders: Sequence[Path]
@@ -42,6 +43,7 @@ class Job:
     stop_after: int | None = None
     seeds: Sequence[int] = ()
     late: int | None = None
+    file: str = "articles.jsonl"
     log: Path = field(default=Path(), init=False)
 
     def rank(self, rank: int) -> None:
@@ -63,7 +65,7 @@ class Job:
         trainer: Any = SimpleNamespace(
             global_rank=rank, local_rank=local, is_global_zero=rank == 0, world_size=count, datamodule=data
         )
-        writer = ArticleWriter(str(self.folders[rank] / "articles.jsonl"), self.resume)
+        writer = ArticleWriter(str(self.folders[rank] / self.file), self.resume)
         writer.setup(trainer, module, "predict")
         lengths = list(map(len, HEADLINES))
         for number, micro in enumerate(HeldOutSampler(lengths, 2, count, rank, data.done_batches)):

@@ -1,11 +1,8 @@
 """Articles on the terminal."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 
-from onion_lightning.model.articles.panel import show_articles
+from onion_lightning.model.articles.panel import MAX_SHOWN, show_articles
 from onion_lightning.model.articles.record import ArticleRecord
 
 
@@ -13,15 +10,10 @@ def record(index=0, article="An egg wins.", tokens=5, finish_reason="eos"):
     return ArticleRecord(index, 0, f"Headline {index}", article, tokens, finish_reason)
 
 
-def show(file, records):
-    file.write_text("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in records), encoding="utf-8")
-    show_articles(file, len(records))
-
-
 @pytest.mark.parametrize(("count", "shown"), [(1, True), (8, True), (9, False)])
 def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, tmp_path, count, shown):
     file = tmp_path / "out[red].jsonl"
-    show(file, [record(index) for index in range(count)])
+    show_articles([record(index) for index in range(min(count, MAX_SHOWN))], count, file)
     printed = capsys.readouterr()
     assert printed.err == f"{count} article{'s' if count > 1 else ''} written to {file}\n"
     assert all((f"Headline {index}" in printed.out) == shown for index in range(count))
@@ -39,7 +31,7 @@ def test_a_few_articles_are_shown_and_their_number_and_file_always(capsys, tmp_p
     ],
 )
 def test_a_panel_shows_the_article_its_length_and_whether_it_was_truncated(capsys, tmp_path, written, text, note):
-    show(tmp_path / "articles.jsonl", [written])
+    show_articles([written], 1, tmp_path / "articles.jsonl")
     printed = capsys.readouterr().out
     assert text in printed
     assert f" {note}" in printed

@@ -1,11 +1,8 @@
 """Part files: what is read of one that was cut off, and the order in which several are merged."""
 
-import io
-import json
-
 import pytest
 
-from onion_lightning.model.articles.parts import encode_batch, merge_parts, read_batches, whole_bytes
+from onion_lightning.model.articles.parts import encode_batch, locate_articles, read_articles, read_batches, whole_bytes
 from onion_lightning.model.articles.record import ArticleBatch, ArticleRecord
 
 TEXT = "An egg\nwins\u2028“again” \U0001f373."
@@ -18,11 +15,7 @@ def stored(number, *rows, text=TEXT):
 
 
 def merged(*parts):
-    stream = io.BytesIO()
-    count = merge_parts(parts, stream)
-    found = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert len(found) == count
-    return found
+    return list(read_articles(parts, locate_articles(parts)))
 
 
 def test_articles_are_merged_in_the_order_of_headlines_and_candidates(tmp_path):
@@ -30,8 +23,8 @@ def test_articles_are_merged_in_the_order_of_headlines_and_candidates(tmp_path):
     one.write_bytes(stored(2, 4, 0) + stored(0, 3))
     other.write_bytes(stored(1, 5, 1, 2))
     found = merged(one, other)
-    assert [(record["index"], record["candidate"]) for record in found] == [(i, c) for i in range(6) for c in (0, 1)]
-    assert all(record["headline"] == f"Egg {record['index']}" and record["article"] == TEXT for record in found)
+    assert [(record.index, record.candidate) for record in found] == [(i, c) for i in range(6) for c in (0, 1)]
+    assert all(record.headline == f"Egg {record.index}" and record.article == TEXT for record in found)
 
 
 def test_a_batch_in_two_part_files_is_kept_once(tmp_path):
@@ -39,8 +32,8 @@ def test_a_batch_in_two_part_files_is_kept_once(tmp_path):
     one.write_bytes(stored(0, 1) + stored(1, 0))
     other.write_bytes(stored(1, 0, text="other") + stored(2, 2) + stored(2, 2))
     found = merged(one, other)
-    assert [record["index"] for record in found] == [0, 0, 1, 1, 2, 2]
-    assert {record["article"] for record in found} == {TEXT}
+    assert [record.index for record in found] == [0, 0, 1, 1, 2, 2]
+    assert {record.article for record in found} == {TEXT}
 
 
 def test_a_part_file_that_is_cut_off_anywhere_is_read_up_to_its_last_whole_batch(tmp_path):
@@ -60,7 +53,7 @@ def test_a_batch_with_zeros_after_a_power_failure_is_not_read(tmp_path, damage):
     assert whole_bytes(part) == len(whole)
 
 
-def test_no_part_files_are_merged_to_an_empty_file(tmp_path):
+def test_no_part_files_contain_no_article(tmp_path):
     (tmp_path / "empty").touch()
     assert merged(tmp_path / "empty") == merged() == []
     assert whole_bytes(tmp_path / "missing") == 0
