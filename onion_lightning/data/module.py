@@ -44,7 +44,7 @@ class OnionDataModule(pl.LightningDataModule):
             field inside an object, as in title.rendered.
         article_column: name of the article column; by default, content, article, text, body, article_text, news_body,
             body_text, full_text, story or selftext (case-insensitive), of several the one with the longest text in the first
-            200 rows. A dot selects a field inside an object, as in content.rendered.
+            200 rows, or the completions of other formats. A dot selects a field inside an object, as in content.rendered.
         encoding: encoding of CSV, TSV and JSON files, such as utf-8, cp1251 or shift_jis; by default, it is detected.
         delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
         escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.

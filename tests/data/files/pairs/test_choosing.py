@@ -179,6 +179,12 @@ def test_a_separator_does_not_divide_a_table_that_has_both_columns_and_lacks_it(
     assert texts(load(tmp_path, columns=Columns(separator=" - "))) == ROWS | {"Egg": body(99)}
 
 
+def test_the_longest_text_of_all_columns_is_divided(tmp_path):
+    rows = [{"prompt": "x", "page": f"{h} - {a}", "id": i} for i, (h, a) in enumerate(ROWS.items())]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert texts(load(tmp_path / "a.parquet", columns=Columns(separator=" - "))) == ROWS
+
+
 def test_a_text_without_the_separator_is_an_article_without_a_headline(tmp_path):
     rows = {f"Egg {i}": body(i) for i in range(100)}
     file = write_lines(tmp_path / "a.jsonl", lambda h, a: {"text": a if h < "Egg 1" else f"{h} #~# {a}"}, rows)
