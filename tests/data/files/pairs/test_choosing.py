@@ -187,9 +187,18 @@ def test_the_longest_text_of_all_columns_is_divided(tmp_path):
 
 def test_a_text_without_the_separator_is_an_article_without_a_headline(tmp_path):
     rows = {f"Egg {i}": body(i) for i in range(100)}
-    file = write_lines(tmp_path / "a.jsonl", lambda h, a: {"text": a if h < "Egg 1" else f"{h} #~# {a}"}, rows)
+    without = {"Egg 0": body(0), "Egg 1": f"{body(1)} {body(1)} #~# {body(1)}"}  # where it is too late for a headline
+    file = write_lines(tmp_path / "a.jsonl", lambda h, a: {"text": without.get(h, f"{h} #~# {a}")}, rows)
     corpus = load(file)
-    assert (corpus.kept, corpus.dropped["missing_headline"]) == (99, 1)
+    assert (corpus.kept, corpus.dropped["missing_headline"]) == (98, 2)
+
+
+def test_a_table_with_headlines_is_not_divided(tmp_path):
+    file = write_lines(tmp_path / "a.jsonl", lambda h, a: {"title": "Egg", "page": f"{h} #~# {a}"})
+    with pytest.raises(
+        OnionError, match=r"no column named content or .* specify the right one with --data\.article_column"
+    ):
+        load(file)
 
 
 def test_a_column_that_nothing_divides_is_refused_with_the_flag(tmp_path):

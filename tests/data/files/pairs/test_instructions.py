@@ -39,6 +39,7 @@ def test_what_prompts_share_is_an_instruction_if_it_is_long_or_a_sign_ends_it(te
 def test_an_instruction_does_not_end_inside_a_word():
     found = find_instruction([f"Write a news article about Eg{i} rolls" for i in "abc"])
     assert found == ("Write a news article about", "rolls")
+    assert find_instruction([f"Write a news article about {i}ing" for i in "abc"]) == ("Write a news article about", "")
 
 
 @pytest.mark.parametrize(("others", "found"), [(5, "Write an article about"), (6, "")])

@@ -17,7 +17,13 @@ def join(separator: str, more: str = "") -> list[str]:
     ("separator", "found"),
     [
         *((" #~# ", "#~#"), ("#~#", "#~#"), (" | ", "|"), ("\t", "\t"), ("\n=====\n", "====="), (" :: ", "::")),
-        *((" #~#\n\n", "#~#"), ("\n\n***\n\n", "***"), ("\n\n", BLANK_LINE), ("\r\n \r\n", BLANK_LINE)),
+        *(
+            ("!#~#“", "#~#"),
+            (" #~#\n\n", "#~#"),
+            ("\n\n***\n\n", "***"),
+            ("\n\n", BLANK_LINE),
+            ("\r\n \r\n", BLANK_LINE),
+        ),
         *((" | The Bugle\n\n", BLANK_LINE), ("!\n\n", BLANK_LINE)),
         *((" - ", None), (": ", None), ("\n", None), (" ", None), ("\n======\n", None), (".\n\n", None), ("。", None)),
     ],
