@@ -76,9 +76,18 @@ def check_columns(columns: Columns) -> None:
     Raises:
         OnionError: both columns are the same, Python does not know the encoding, or a delimiter is not one character.
     """
-    headline, article, encoding, delimiter, escapechar = columns
+    headline, article, encoding, delimiter, escapechar, separator = columns
     if headline is not None and article is not None and headline.casefold() == article.casefold():
-        raise OnionError(f"--data.article_column {article}: is the --data.headline_column too; name another column.")
+        raise OnionError(
+            f"--data.article_column {article}: is the --data.headline_column too; name another column, or only one of both."
+        )
+    if separator is not None:
+        wanted = "text other than spaces, such as ' | ' or '\\n\\n'"
+        check_range("--data.separator", repr(separator), separator.strip(" ") != "", wanted)
+        if headline is not None and article is not None:
+            raise OnionError(
+                f"--data.separator {separator!r}: divides one column; omit --data.headline_column or --data.article_column."
+            )
     try:
         "".encode(encoding or "utf-8")
     except (LookupError, UnicodeError) as error:

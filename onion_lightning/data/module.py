@@ -39,14 +39,16 @@ class OnionDataModule(pl.LightningDataModule):
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
             SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging Face dataset ID; kaggle:OWNER/NAME; or
             sample for the packaged corpus.
-        headline_column: name of the headline column; by default, title or headline (case-insensitive). A dot selects a field
-            inside an object, as in title.rendered.
+        headline_column: name of the headline column, or of the column with headline and article; by default, title or
+            headline (case-insensitive), or the prompts of other formats (see onion_lightning/data/README.md). A dot selects a
+            field inside an object, as in title.rendered.
         article_column: name of the article column; by default, content, article, text, body, article_text, news_body,
             body_text, full_text, story or selftext (case-insensitive), of several the one with the longest text in the first
-            200 rows. A dot selects a field inside an object, as in content.rendered.
+            200 rows, or the completions of other formats. A dot selects a field inside an object, as in content.rendered.
         encoding: encoding of CSV, TSV and JSON files, such as utf-8, cp1251 or shift_jis; by default, it is detected.
         delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
         escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.
+        separator: text between headline and article in a single column (\\n for a line break); by default, it is detected.
         min_words: minimum number of words in an article; shorter articles are dropped.
         truncated: what to do with an article that an aggregator cut off ("... [+2101 chars]"); drop discards it, cut removes
             the marker and trains without an end-of-sequence token, keep changes nothing.
@@ -81,6 +83,7 @@ class OnionDataModule(pl.LightningDataModule):
         encoding: str | None = None,
         delimiter: str | None = None,
         escapechar: str | None = None,
+        separator: str | None = None,
         min_words: int = 20,
         truncated: Truncated = "drop",
         near_duplicates: NearDuplicates = "drop",
@@ -101,7 +104,7 @@ class OnionDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.path = path
-        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar)
+        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar, separator)
         self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)

@@ -53,6 +53,7 @@ BOUNDED = {
     "data.encoding": (["cp1251", "UTF-8"], ["utf-9", "base64"], "an encoding of text"),
     "data.delimiter": ([";", "\t", "\\t"], ["", ";;", '"', "\n"], "one character"),
     "data.escapechar": (["\\", ""], ["ab", '"', "\n"], "one character"),
+    "data.separator": ([" #~# ", "\\n\\n", "### Response:"], ["", "  "], "text other than spaces"),
     "data.min_words": ([0], [-1], "at least 0"),
     "data.language": (["keep", "auto", "en"], ["xx", ""], "keep, auto, or one of"),
     "data.skip_cleaning": ([["html_tags"], []], [["eggs"]], "names among line_endings, "),

@@ -64,6 +64,21 @@ def test_one_character_cannot_separate_cells_and_escape_quotes(make):
         make(delimiter=";", escapechar=";")
 
 
+def test_a_separator_divides_one_column(make):
+    with pytest.raises(
+        OnionError, match=r"^--data\.separator ' - ': divides one column; omit --data\.headline_column or"
+    ):
+        make(separator=" - ", headline_column="a", article_column="b")
+
+
+def test_the_separator_reaches_the_file(make, tmp_path):
+    rows = [{"text": f"Egg {i} - {body(i)}"} for i in range(20)]
+    data = make(path=str(put(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))), separator=" - ")
+    data.setup("test")
+    found = {row["headline"]: row["article"] for split in data.texts.values() for row in split}
+    assert found == {f"Egg {i}": body(i) for i in range(20)}
+
+
 def test_fractions_that_leave_no_training_rows_are_refused(make):
     with pytest.raises(OnionError, match=r"^--data\.val_fraction 0\.5: with --data\.test_fraction 0\.5 leaves no rows"):
         make(val_fraction=0.5, test_fraction=0.5)

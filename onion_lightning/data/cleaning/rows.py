@@ -26,6 +26,7 @@ CHANGES = {
     "site_name": "last part of the headline removed that is repeated in many headlines",
     "dateline": "lost dash put back between dateline and article",
     "cut_marker": "marker removed where an aggregator cut the article off, with --data.truncated cut",
+    "instruction": "beginning and end of the prompt removed that 95% of the first prompts share",
 }
 
 

@@ -72,14 +72,17 @@ def map_rows(
 
 def clean_batch(batch: dict[str, list[Any]], how: Cleaning, counter: Counter) -> pa.Table:
     counter.begin(len(batch["headline"]))
-    rows = zip(batch["headline"], batch["article"], batch["problem"], strict=True)
-    columns = list(zip(*(clean_first(h or "", a or "", p, how) for h, a, p in rows), strict=True))
+    rows = zip(batch["headline"], batch["article"], batch["problem"], batch["before"], batch["after"], strict=True)
+    columns = list(zip(*(clean_first(h or "", a or "", p, b, e, how) for h, a, p, b, e in rows), strict=True))
     return pa.table(columns, schema=FIRST.arrow_schema)  # `datasets` takes longer to convert lists
 
 
-def clean_first(headline: str, article: str, problem: str, how: Cleaning) -> tuple[Any, ...]:
+def clean_first(headline: str, article: str, problem: str, before: int, after: int, how: Cleaning) -> tuple[Any, ...]:
     """Clean a row on its own. Returns the columns of `FIRST`."""
+    instructed = (before or after) and "instruction" not in how.skipped
+    headline = headline[before : len(headline) - after] if instructed else headline
     row = clean_texts(headline, article, frozenset(how.skipped))
+    row.changes.update({"instruction"} if instructed else ())
     article, whole = row.article, True
     if row.cut is not None and how.truncated == "cut" and "cut_marker" not in how.skipped:
         article, whole = article[: row.cut], False

@@ -10,11 +10,21 @@ TEXT_FIELDS = ("rendered", "text", "content")  # of an object in a cell, as in e
 
 
 class RawRow(TypedDict):
-    """A row before cleaning. A missing cell is None; `problem` is the reason to drop the row, or empty."""
+    """A row before cleaning. A missing cell is None.
+
+    Attributes:
+        headline: with the instruction around it, if the headlines have one.
+        article: its text.
+        problem: the reason to drop the row, or empty.
+        before: number of characters of the instruction before the headline.
+        after: number of characters of the instruction after it.
+    """
 
     headline: str | None
     article: str | None
     problem: str
+    before: int
+    after: int
 
 
 class NotTextError(ValueError):

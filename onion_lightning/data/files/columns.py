@@ -1,35 +1,47 @@
-"""Finds the headline and the article column of a table."""
+"""Names the columns of tables, and how a table is read."""
 
-import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from onion_lightning.data.files.cells import NotTextError, RawRow, as_text
 from onion_lightning.errors import OnionError
 
 __all__ = [
     "ARTICLE_NAMES",
+    "COMPLETION_NAMES",
     "HEADLINE_NAMES",
+    "INPUT_NAMES",
     "LOOK_AT",
+    "OTHER_NAMES",
+    "PROMPT_NAMES",
+    "SUMMARY_NAMES",
+    "TURN_NAMES",
     "Columns",
     "Layout",
     "NoColumnsError",
+    "Pair",
     "Record",
     "accepted_names",
+    "cut",
+    "field",
+    "first_field",
     "fold",
+    "missing_column",
+    "named",
+    "present",
     "read_columns",
-    "resolve_columns",
-    "to_row",
 ]
-
-log = logging.getLogger(__name__)
 
 HEADLINE_NAMES = ("title", "headline")
 ARTICLE_NAMES = (
     *("content", "article", "text", "body"),
     *("article_text", "news_body", "body_text", "full_text", "story", "selftext"),
 )
-LOOK_AT = 200  # rows, to choose among several article columns
+SUMMARY_NAMES = ("description",)  # an article where there is nothing better
+PROMPT_NAMES, INPUT_NAMES = ("prompt",), ("input", "instruction")  # of TRL; of Alpaca
+COMPLETION_NAMES = ("completion", "response", "output")
+TURN_NAMES = ("messages", "conversations", "conversation")  # other names are found by their cells
+OTHER_NAMES = (*SUMMARY_NAMES, *PROMPT_NAMES, *INPUT_NAMES, *COMPLETION_NAMES, *TURN_NAMES)
+LOOK_AT = 200  # rows, to decide how a row gives a headline and an article
 SHOWN = 60  # characters of a column name in a message
 
 Record = dict[str, Any] | str  # the cells of a row by column name (see `fold`), or the reason why it cannot be read
@@ -43,18 +55,39 @@ class Columns(NamedTuple):
     encoding: str | None = None  # --data.encoding
     delimiter: str | None = None  # --data.delimiter
     escapechar: str | None = None  # --data.escapechar; "" is no escape character
+    separator: str | None = None  # --data.separator
+
+
+class Pair(NamedTuple):
+    """How the columns of a row become a headline and an article.
+
+    Attributes:
+        kind: columns reads the first headline column that a row has, filled the first that is not blank; turns reads the last
+            turns of a chat; divided reads both from one column.
+        separator: the text between them, if divided.
+        most_words: number of words that a headline may have, if divided; 0 for any.
+        before: instruction that the headlines begin with, which is no part of them.
+        after: instruction that follows the headlines.
+    """
+
+    kind: Literal["columns", "filled", "turns", "divided"] = "columns"
+    separator: str = ""
+    most_words: int = 0
+    before: str = ""
+    after: str = ""
 
 
 class Layout(NamedTuple):
     """How one table is read: what the flags leave open was found in its bytes. It is part of the cache key.
 
     Attributes:
-        headline: names of the headline column as `fold` returns them; in each record, the first that it contains is used.
+        headline: names of the headline column as `fold` returns them; without any, every column is read.
         article: names of the article column, likewise.
         encoding: encoding of a text file.
         delimiter: character between the cells of a CSV file.
         escapechar: character before a quote in a cell of a CSV file, or "".
         quiet: whether to leave warnings about the rows to a later reader.
+        pair: what becomes of the columns.
     """
 
     headline: tuple[str, ...]
@@ -63,6 +96,7 @@ class Layout(NamedTuple):
     delimiter: str = ""
     escapechar: str = ""
     quiet: bool = False
+    pair: Pair = Pair()
 
 
 class NoColumnsError(OnionError):
@@ -74,10 +108,16 @@ def fold(name: object) -> str:
     return str(name).strip("\ufeff \t\r\n").lower()
 
 
-def accepted_names(columns: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names accepted for the headline column and for the article column."""
-    headline = (fold(columns.headline),) if columns.headline else HEADLINE_NAMES
-    return headline, (fold(columns.article),) if columns.article else ARTICLE_NAMES
+def accepted_names(given: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the columns that may contain the headline, and of those that may contain the article."""
+    headline = (*HEADLINE_NAMES, *PROMPT_NAMES, *INPUT_NAMES, *TURN_NAMES)
+    article = (*ARTICLE_NAMES, *COMPLETION_NAMES, *SUMMARY_NAMES, *TURN_NAMES)
+    return named(given.headline, headline), named(given.article, article)
+
+
+def named(given: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the name that a flag gives, or else the usual names."""
+    return (fold(given),) if given else names
 
 
 def read_columns(names: Sequence[object], layout: Layout) -> dict[int, str]:
@@ -85,45 +125,22 @@ def read_columns(names: Sequence[object], layout: Layout) -> dict[int, str]:
     needed = {part for name in layout.headline + layout.article for part in (name, name.partition(".")[0])}
     found: dict[str, int] = {}
     for at, name in enumerate(map(fold, names)):
-        if name in needed:
+        if name in needed or not needed:
             found.setdefault(name, at)
     return {at: name for name, at in found.items()}
 
 
-def resolve_columns(layout: Layout, names: Sequence[object], records: list[Record], source: str, fixed: bool) -> Layout:
-    """Return a layout with the columns that a table has.
-
-    Args:
-        layout: the layout with all accepted names.
-        names: the names in the table's header, or those in its first records.
-        records: the first `LOOK_AT` rows.
-        source: name of the table for messages.
-        fixed: whether all rows have the same columns.
-
-    Raises:
-        OnionError: a column is missing; the message lists the columns found.
-    """
+def present(wanted: Iterable[str], names: Sequence[object], records: list[Record]) -> list[str]:
+    """Return those of the wanted columns that a table has by its header, or in one of its first records."""
     folded = {fold(name) for name in names}
-    headline, article = (
-        [name for name in wanted if name in folded or any(field(record, name) is not None for record in records)]
-        for wanted in (layout.headline, layout.article)
-    )
-    if not headline or not article:
-        raise missing_column(layout, not headline, not article, names, records, source)
-    article = longest_first(article, records, source)
-    if fixed:
-        return layout._replace(headline=(headline[0],), article=(article[0],))
-    return layout._replace(  # later records may have other names
-        headline=tuple(dict.fromkeys((*headline, *layout.headline))),
-        article=tuple(dict.fromkeys((*article, *layout.article))),
-    )
+    return [name for name in wanted if name in folded or any(field(record, name) is not None for record in records)]
 
 
-def missing_column(
-    layout: Layout, no_headline: bool, no_article: bool, names: Sequence[object], records: list[Record], source: str
-) -> OnionError:
-    """Return the error for a table without a headline or an article column."""
-    flag, wanted = ("headline_column", layout.headline) if no_headline else ("article_column", layout.article)
+def missing_column(given: Columns, names: Sequence[object], records: list[Record], source: str) -> OnionError:
+    """Return the error for a table without a headline or an article column; it lists the columns found."""
+    headline, article = named(given.headline, HEADLINE_NAMES), named(given.article, ARTICLE_NAMES)
+    no_headline, no_article = (not present(wanted, names, records) for wanted in (headline, article))
+    wanted = headline if no_headline else article
     kind = NoColumnsError if (no_headline and no_article) or len(records) < 2 else OnionError
     spelled = list(map(str, names))
     shown = ", ".join(repr(cut(name)) for name in spelled[:20] if name) + (", ..." if len(spelled) > 20 else "")
@@ -134,32 +151,15 @@ def missing_column(
             " the columns, such as title and content."
         )
     empty = "(none: no row is an object with columns)" if records else "(none: the file is empty)"
-    return kind(f"{lacks}; the columns are {shown or empty}; specify the right one with --data.{flag}.")
+    flags = "--data.headline_column" if no_headline else "--data.article_column"
+    if no_headline:
+        flags += ", or, if one column contains headline and article, what is between them with --data.separator"
+    return kind(f"{lacks}; the columns are {shown or empty}; specify the right one with {flags}.")
 
 
 def cut(text: str) -> str:
+    """Return the beginning of a text for a message."""
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
-
-
-def longest_first(names: list[str], records: list[Record], source: str) -> list[str]:
-    """Order article columns by the length of their text in the first rows, and log which one is used if several have any."""
-    texts = [[text_length(field(record, name)) for name in names] for record in records]
-    total = dict(zip(names, map(sum, zip(*texts, strict=True)), strict=True)) if texts else {}
-    ordered = sorted(names, key=lambda name: -total.get(name, 0))
-    if any(sum(map(bool, lengths)) > 1 for lengths in texts):
-        log.info(
-            "%s: the article column is %s, which has the longest text in the first %d rows of %s; select another one with"
-            " --data.article_column.",
-            *(source, ordered[0], len(texts), " and ".join(names)),
-        )
-    return ordered
-
-
-def text_length(cell: Any) -> int:
-    try:
-        return len(as_text(cell) or "")
-    except NotTextError:
-        return 0
 
 
 def field(record: Record, name: str) -> Any:
@@ -179,15 +179,3 @@ def first_field(record: dict[str, Any], names: Iterable[str]) -> Any:
         if name in record:
             return record[name]
     return next((value for name in names if "." in name and (value := field(record, name)) is not None), None)
-
-
-def to_row(record: Record, layout: Layout) -> RawRow:
-    """Convert a record to a row. What cannot be converted is the row's problem."""
-    if isinstance(record, str):
-        return RawRow(headline=None, article=None, problem=record)
-    try:
-        headline = as_text(first_field(record, layout.headline))
-        article = as_text(first_field(record, layout.article))
-    except NotTextError:
-        return RawRow(headline=None, article=None, problem="not_text")
-    return RawRow(headline=headline, article=article, problem="")

@@ -9,15 +9,7 @@ from itertools import islice
 from typing import Any
 
 from onion_lightning.data.files.cells import RawRow
-from onion_lightning.data.files.columns import (
-    LOOK_AT,
-    Columns,
-    Layout,
-    Record,
-    accepted_names,
-    resolve_columns,
-    to_row,
-)
+from onion_lightning.data.files.columns import LOOK_AT, Columns, Layout, Record, accepted_names, missing_column
 from onion_lightning.data.files.formats.delimited import read_delimited
 from onion_lightning.data.files.formats.dialect import DELIMITERS, find_dialect
 from onion_lightning.data.files.formats.encodings import detect_encoding
@@ -26,6 +18,8 @@ from onion_lightning.data.files.formats.json_rows import read_json
 from onion_lightning.data.files.formats.parquet import read_parquet
 from onion_lightning.data.files.formats.sqlite import SQLITE, read_sqlite
 from onion_lightning.data.files.opening import Table
+from onion_lightning.data.files.pairs.choosing import choose_pair
+from onion_lightning.data.files.pairs.rows import to_row
 
 __all__ = ["JSON", "READERS", "Columns", "Layout", "RawRow", "Table", "find_layout", "read_table"]
 
@@ -43,7 +37,7 @@ READERS: dict[str, Reader] = {
 
 
 def find_layout(table: Table, columns: Columns) -> Layout | None:
-    """Find out how a table is to be read: its encoding, delimiter and columns.
+    """Find out how a table is to be read: its encoding, its delimiter, and how its rows give a headline and an article.
 
     Returns:
         The layout for `read_table`, or None for a table without rows.
@@ -57,11 +51,17 @@ def find_layout(table: Table, columns: Columns) -> Layout | None:
         layout = layout._replace(encoding=detect_encoding(table, columns.encoding))
     if table.suffix in DELIMITERS:
         layout = find_dialect(table, layout, columns)
-    with READERS[table.suffix](table, layout) as (names, records):
-        fixed = bool(names)
-        first = list(islice(records, LOOK_AT))
-        found = resolve_columns(layout, list(names), first, table.name, fixed)
-    return found._replace(quiet=False) if first else None
+    for names_read in ((headline, article), ((), ())):  # all columns only if those with usual names are not enough
+        wanted = layout._replace(headline=names_read[0], article=names_read[1])
+        with READERS[table.suffix](table, wanted) as (names, records):
+            fixed = bool(names)
+            first = list(islice(records, LOOK_AT))
+        found = choose_pair(wanted, columns, list(names), first, table.name, fixed)
+        if found is not None:
+            return found._replace(quiet=False) if first else None
+        if not fixed:
+            break
+    raise missing_column(columns, list(names), first, table.name)
 
 
 def read_table(table: Table, layout: Layout) -> Iterator[RawRow]:

@@ -25,14 +25,16 @@ from onion_lightning.data.files.columns import (
     Columns,
     Layout,
     NoColumnsError,
+    Record,
     accepted_names,
     fold,
+    missing_column,
     read_columns,
-    resolve_columns,
-    to_row,
 )
 from onion_lightning.data.files.locating import find_tables, is_hub_id
 from onion_lightning.data.files.opening import Table
+from onion_lightning.data.files.pairs.choosing import choose_pair
+from onion_lightning.data.files.pairs.rows import to_row
 from onion_lightning.data.files.reading import JSON, find_layout, read_table
 from onion_lightning.errors import OnionError, shorten
 from onion_lightning.private_api import dataset_fingerprint
@@ -41,8 +43,9 @@ __all__ = ["file_hash", "read_source"]
 
 log = logging.getLogger(__name__)
 
-RAW = datasets.Features({name: datasets.Value("string") for name in RawRow.__annotations__})
-READER = "2"  # part of the cache key: increment it whenever the same bytes give other rows
+TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem")}
+RAW = datasets.Features(TEXTS | {name: datasets.Value("int32") for name in ("before", "after")})
+READER = "3"  # part of the cache key: increment it whenever the same bytes give other rows
 SAMPLE = Path(__file__).parent.parent / "sample" / "onion_sample.csv"  # also in an installed package
 
 
@@ -183,11 +186,16 @@ def read_from_hub(path: str, columns: Columns) -> datasets.Dataset:
 
 
 def hub_layout(rows: datasets.Dataset, columns: Columns, path: str) -> Layout:
-    layout = Layout(*accepted_names(columns))
     names = rows.column_names
-    wanted = [names[at] for at in read_columns(names, layout)]  # others may be images, which would be decoded
-    first = rows.select_columns(wanted).select(range(min(LOOK_AT, len(rows)))) if wanted else []
-    return resolve_columns(layout, names, [fold_names(row) for row in first], path, fixed=True)
+    texts = [name for name in names if not hasattr(rows.features[name], "decode_example")]  # no images, which take long
+    for layout in (Layout(*accepted_names(columns)), Layout((), ())):  # all columns only if those are not enough
+        wanted = [texts[at] for at in read_columns(texts, layout)]
+        head = rows.select_columns(wanted).select(range(min(LOOK_AT, len(rows)))) if wanted else []
+        first: list[Record] = [fold_names(row) for row in head]
+        found = choose_pair(layout, columns, names, first, path, fixed=True)
+        if found is not None:
+            return found
+    raise missing_column(columns, names, first, path)
 
 
 def hub_row(row: dict[str, Any], layout: Layout) -> RawRow:

@@ -18,21 +18,20 @@ def test_every_usual_name_of_the_article_column_is_accepted(tmp_path, name):
     }
 
 
-def test_of_several_article_columns_the_longest_is_used_and_named(tmp_path, caplog):
-    caplog.set_level("INFO", "onion_lightning")
+def test_of_several_article_columns_the_longest_is_used_and_named(tmp_path, capsys):
     rows = [(f"Egg {i}", "A summary.", body(i)) for i in range(5)]
     file = write_csv(tmp_path / "a.csv", rows, ("title", "content", "full_text"))
     assert set(texts(load(file)).values()) == {body(i) for i in range(5)}
-    assert caplog.text.count("the article column is full_text, which has the longest text in the first 5 rows") == 1
+    line = "the article column is full_text, which has the longest text in the first 5 rows of content and full_text"
+    assert capsys.readouterr().err.count(line) == 1
     with pytest.raises(OnionError, match="5 too_short"):
         load(file, columns=Columns(article="content"))
 
 
-def test_an_article_column_without_text_is_no_rival(tmp_path, caplog):
-    caplog.set_level("INFO", "onion_lightning")
+def test_an_article_column_without_text_is_no_rival(tmp_path, capsys):
     rows = [(f"Egg {i}", "", body(i)) for i in range(5)]
     assert load(write_csv(tmp_path / "a.csv", rows, ("title", "content", "story"))).kept == 5
-    assert "longest text" not in caplog.text
+    assert "longest text" not in capsys.readouterr().err
 
 
 def test_the_longest_column_is_found_in_the_first_rows_alone(tmp_path):

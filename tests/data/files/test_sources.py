@@ -60,15 +60,14 @@ def test_a_hub_id_that_cannot_be_loaded_gives_a_one_sentence_error():
         load("someone/no-such-set")
 
 
-def test_a_dataset_of_the_hub_is_read_like_a_file(tmp_path, caplog):
-    caplog.set_level("INFO", "onion_lightning")
+def test_a_dataset_of_the_hub_is_read_like_a_file(tmp_path, capsys):
     for i, split in enumerate(("train", "test")):
         rows = [{"Title": f"Egg {i}", "content": {"rendered": body(i), "n": 1}, "text": "A summary."}]
         rows.append({"Title": "Egg", "content": {"rendered": None, "n": 1}, "text": None})
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
     read = read_from_hub(str(tmp_path), Columns())
     assert [row["article"] for row in read] == [body(0), None, body(1), None]
-    assert "the article column is content, which has the longest text in the first 4 rows" in caplog.text
+    assert "the article column is content, which has the longest text in the first 4 rows" in capsys.readouterr().err
     assert read_from_hub(str(tmp_path), Columns(article="content.n"))[0]["article"] == "1"
 
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from onion_lightning.data.files.columns import Layout, Record, fold
+from onion_lightning.data.files.columns import OTHER_NAMES, Layout, Record, fold
 from onion_lightning.data.files.opening import Table, open_text
+from onion_lightning.data.files.pairs.turns import is_turn
 from onion_lightning.errors import OnionError, shorten
 
 __all__ = ["parse_object", "read_json"]
@@ -83,7 +84,7 @@ class Document:
 
     def __init__(self, stream: TextIO, source: str, layout: Layout) -> None:
         self.stream, self.source = stream, source
-        self.wanted = {name.partition(".")[0] for name in layout.headline + layout.article}
+        self.wanted = {name.partition(".")[0] for name in layout.headline + layout.article if name not in OTHER_NAMES}
         self.text, self.at, self.ended, self.number = "", 0, False, 0
         self.decode = json.JSONDecoder().raw_decode
 
@@ -119,12 +120,15 @@ class Document:
                 record[key] = self.value()
             else:
                 self.take("[")
-                if self.peek() == "{" and self.wanted.isdisjoint(map(fold, record)):
+                elements = self.elements()
+                first = next(elements, None)
+                if isinstance(first, dict) and not is_turn(first) and self.wanted.isdisjoint(map(fold, record)):
                     arrays.append(key)
                     self.check_one(arrays)
-                    yield from self.elements()
+                    yield first
+                    yield from elements
                 else:
-                    record[key] = list(self.elements())
+                    record[key] = [] if first is None else [first, *elements]
             if self.peek() != "}":
                 self.take(",")
         self.take("}")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from onion_lightning.data.files.columns import OTHER_NAMES
 from onion_lightning.data.files.formats import json_rows
 from onion_lightning.errors import OnionError
 from tests.data.conftest import body, load, put, texts
@@ -68,6 +69,13 @@ def test_invalid_lines_do_not_fail_a_jsonl_file(tmp_path):
     assert corpus.dropped["unreadable"] == 2
     assert corpus.dropped["missing_headline"] == 3
     assert corpus.kept == 1
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_an_object_around_the_rows_may_have_the_name_of_a_column_of_prompts(tmp_path, name):
+    rows = [{"title": f"Egg {i}", "content": body(i)} for i in range(3)]
+    file = put(tmp_path / "a.json", json.dumps({name: "x", "data": rows}))
+    assert texts(load(file)) == {row["title"]: row["content"] for row in rows}
 
 
 def test_a_broken_first_line_costs_its_row_alone(tmp_path):
