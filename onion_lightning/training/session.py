@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.loggers import Logger
 
+from onion_lightning.messages import tell
 from onion_lightning.model.base_model import best_precision
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.checkpoint_io import read_checkpoint
@@ -60,11 +61,16 @@ class Session:
     def load(self, model: OnionModule, ckpt_path: str | None) -> None:
         """Load the base model on the device, and a checkpoint's adapters into it; leaves the model in `eval()`.
 
-        All weights are on this device, also with `--model.shard true`.
+        All weights are on this device, also with `--model.shard true`: this is printed.
 
         Raises:
             OnionError: the base model or the checkpoint cannot be loaded, or the adapters do not fit.
         """
+        if model.shard:
+            tell(
+                f"--model.shard {str(model.shard).lower()}: this command runs in one process, which loads all weights; if"
+                " they are more than its memory, export the adapters for a server that spreads them, such as vLLM."
+            )
         model.load_base(self.device, self.precision)
         model.eval()
         if ckpt_path is not None:
