@@ -43,6 +43,7 @@ class Columns(NamedTuple):
     encoding: str | None = None  # --data.encoding
     delimiter: str | None = None  # --data.delimiter
     escapechar: str | None = None  # --data.escapechar; "" is no escape character
+    quotechar: str | None = None  # --data.quotechar; "" is no quotation mark
 
 
 class Layout(NamedTuple):
@@ -54,6 +55,8 @@ class Layout(NamedTuple):
         encoding: encoding of a text file.
         delimiter: character between the cells of a CSV file.
         escapechar: character before a quote in a cell of a CSV file, or "".
+        quotechar: character around a cell of a CSV file, or "" for none; None to find out whether quotation marks are text.
+        sheet: title of the sheet of a workbook.
         quiet: whether to leave warnings about the rows to a later reader.
     """
 
@@ -62,6 +65,8 @@ class Layout(NamedTuple):
     encoding: str = ""
     delimiter: str = ""
     escapechar: str = ""
+    quotechar: str | None = None
+    sheet: str = ""
     quiet: bool = False
 
 
