@@ -21,7 +21,7 @@ from onion_lightning.data.files.columns import (
 from onion_lightning.data.files.formats.delimited import read_delimited
 from onion_lightning.data.files.formats.dialect import DELIMITERS, find_dialect
 from onion_lightning.data.files.formats.encodings import detect_encoding
-from onion_lightning.data.files.formats.excel import read_excel
+from onion_lightning.data.files.formats.excel import EXCEL, find_sheet, read_excel
 from onion_lightning.data.files.formats.json_rows import read_json
 from onion_lightning.data.files.formats.parquet import read_parquet
 from onion_lightning.data.files.formats.sqlite import SQLITE, read_sqlite
@@ -37,7 +37,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(DELIMITERS, read_delimited),
     **dict.fromkeys(JSON, read_json),
     ".parquet": read_parquet,
-    ".xlsx": read_excel,
+    EXCEL: read_excel,
     **dict.fromkeys(SQLITE, read_sqlite),
 }
 
@@ -57,6 +57,12 @@ def find_layout(table: Table, columns: Columns) -> Layout | None:
         layout = layout._replace(encoding=detect_encoding(table, columns.encoding))
     if table.suffix in DELIMITERS:
         layout = find_dialect(table, layout, columns)
+    if table.suffix == EXCEL:
+        return find_sheet(table, lambda title: find_columns(table, layout._replace(sheet=title)))
+    return find_columns(table, layout)
+
+
+def find_columns(table: Table, layout: Layout) -> Layout | None:
     with READERS[table.suffix](table, layout) as (names, records):
         fixed = bool(names)
         first = list(islice(records, LOOK_AT))
