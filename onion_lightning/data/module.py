@@ -37,8 +37,9 @@ class OnionDataModule(pl.LightningDataModule):
 
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
-            SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging Face dataset ID; kaggle:OWNER/NAME; or
-            sample for the packaged corpus.
+            sheet of an Excel workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t);
+            Hugging Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these, which are one
+            corpus, such as '["sample", "more.jsonl"]'.
         headline_column: name of the headline column; by default, title or headline (case-insensitive). A dot selects a field
             inside an object, as in title.rendered.
         article_column: name of the article column; by default, content, article, text, body, article_text, news_body,
@@ -47,6 +48,8 @@ class OnionDataModule(pl.LightningDataModule):
         encoding: encoding of CSV, TSV and JSON files, such as utf-8, cp1251 or shift_jis; by default, it is detected.
         delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
         escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.
+        quotechar: quotation mark around cells of CSV and TSV files, or none where such marks are part of the text; by
+            default, ", unless the file shows that it is part of the text.
         min_words: minimum number of words in an article; shorter articles are dropped.
         truncated: what to do with an article that an aggregator cut off ("... [+2101 chars]"); drop discards it, cut removes
             the marker and trains without an end-of-sequence token, keep changes nothing.
@@ -75,12 +78,13 @@ class OnionDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        path: str = "kaggle:undefinenull/satirical-news-from-the-onion",
+        path: str | list[str] = "kaggle:undefinenull/satirical-news-from-the-onion",
         headline_column: str | None = None,
         article_column: str | None = None,
         encoding: str | None = None,
         delimiter: str | None = None,
         escapechar: str | None = None,
+        quotechar: str | None = None,
         min_words: int = 20,
         truncated: Truncated = "drop",
         near_duplicates: NearDuplicates = "drop",
@@ -100,8 +104,9 @@ class OnionDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.path = path
-        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar)
+        self.paths = [path] if isinstance(path, str) else path
+        quotechar = "" if quotechar == "none" else quotechar
+        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar, quotechar)
         self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
@@ -181,9 +186,14 @@ class OnionDataModule(pl.LightningDataModule):
 
         check_length(self, self.context)
         with writing_cache():
-            corpus = load_corpus(self.path, self.columns, self.cleaning, self.filters, *self.fractions)
+            corpus = load_corpus(self.paths, self.columns, self.cleaning, self.filters, *self.fractions)
             self.tokenizer = load_tokenizer(self.base_model)
             return encode_corpus(corpus, self.tokenizer, self.max_length, self.overflow)
+
+    @property
+    def path(self) -> str:
+        """The sources of `--data.path`, for messages."""
+        return ", ".join(self.paths)
 
     def column(self, split: str, name: str) -> np.ndarray:
         """Return a column of the encoded rows of a split, of shape (rows,)."""
