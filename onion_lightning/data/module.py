@@ -37,9 +37,8 @@ class OnionDataModule(pl.LightningDataModule):
 
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
-            sheet of an Excel workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t);
-            Hugging Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these, which are one
-            corpus, such as '["sample", "more.jsonl"]'.
+            sheet of a workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging
+            Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus).
         headline_column: name of the headline column; by default, title or headline (case-insensitive). A dot selects a field
             inside an object, as in title.rendered.
         article_column: name of the article column; by default, content, article, text, body, article_text, news_body,
@@ -48,8 +47,7 @@ class OnionDataModule(pl.LightningDataModule):
         encoding: encoding of CSV, TSV and JSON files, such as utf-8, cp1251 or shift_jis; by default, it is detected.
         delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
         escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.
-        quotechar: quotation mark around cells of CSV and TSV files, or none where such marks are part of the text; by
-            default, ", unless the file shows that it is part of the text.
+        quotechar: quotation mark around cells of CSV and TSV files, or none; by default, ", unless it is found to be text.
         min_words: minimum number of words in an article; shorter articles are dropped.
         truncated: what to do with an article that an aggregator cut off ("... [+2101 chars]"); drop discards it, cut removes
             the marker and trains without an end-of-sequence token, keep changes nothing.
@@ -127,6 +125,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.encoded: dict[str, datasets.Dataset] = {}
         self.texts: dict[str, datasets.Dataset] = {}
         check_flags(self)
+        self.path = ", ".join(self.paths)  # in messages
 
     def prepare_data(self) -> None:
         """Fill the caches, in one process per machine, or in one of all if they share the cache of rank 0."""
@@ -139,9 +138,8 @@ class OnionDataModule(pl.LightningDataModule):
         """Encode the corpus, unless rank 0 does so in the same cache."""
         if self.shares_cache and not is_rank_zero:
             return
-        with (
-            contextlib.suppress(OnionError) if connected() else contextlib.nullcontext()
-        ):  # `setup` raises it on all ranks
+        deferred = contextlib.suppress(OnionError) if connected() else contextlib.nullcontext()
+        with deferred:  # `setup` raises it on all ranks
             self.prepared = self.encode()
 
     def setup(self, stage: str) -> None:
@@ -189,11 +187,6 @@ class OnionDataModule(pl.LightningDataModule):
             corpus = load_corpus(self.paths, self.columns, self.cleaning, self.filters, *self.fractions)
             self.tokenizer = load_tokenizer(self.base_model)
             return encode_corpus(corpus, self.tokenizer, self.max_length, self.overflow)
-
-    @property
-    def path(self) -> str:
-        """The sources of `--data.path`, for messages."""
-        return ", ".join(self.paths)
 
     def column(self, split: str, name: str) -> np.ndarray:
         """Return a column of the encoded rows of a split, of shape (rows,)."""
