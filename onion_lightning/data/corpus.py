@@ -1,9 +1,10 @@
-"""Cleans, deduplicates and splits the rows of a source.
+"""Cleans, deduplicates and splits the rows of one or several sources.
 
 Cleaning is cached by `datasets`. Deduplication and splitting compare 64-bit keys and run at every start.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from onion_lightning.data.cleaning.settings import Cleaning, Filters
 from onion_lightning.data.cleaning.table import clean_rows, column_values, list_values, map_rows
 from onion_lightning.data.duplicates import BANDS, band_keys, group_rows
 from onion_lightning.data.files.reading import Columns
-from onion_lightning.data.files.sources import read_source
+from onion_lightning.data.files.sources import join, read_sources
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter as Progress
 from onion_lightning.seeding import hash64
@@ -67,12 +68,16 @@ class Corpus:
         read: number of rows read.
         dropped: number of rows dropped for each reason in `DROP_REASONS`.
         cleaned: number of rows, kept or dropped, affected by each change in `CHANGES`.
+        sources: number of rows read from each source.
+        source: for each split, the place in `sources` of each row's source, of shape (rows,).
     """
 
     splits: dict[str, datasets.Dataset]
     read: int
     dropped: dict[str, int]
     cleaned: dict[str, int]
+    sources: dict[str, int]
+    source: dict[str, np.ndarray]
 
     @property
     def kept(self) -> int:
@@ -80,7 +85,7 @@ class Corpus:
 
 
 class Judged(NamedTuple):
-    """All rows of a source, in its order, and what becomes of them.
+    """All rows of the sources, in their order, and what becomes of them.
 
     Attributes:
         clean: what `clean_rows` returns.
@@ -98,7 +103,7 @@ class Judged(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """All rows of a source, in its order, before and after they were cleaned.
+    """All rows of the sources, in their order, before and after they were cleaned.
 
     Attributes:
         raw: as they were read (`RawRow`).
@@ -110,12 +115,17 @@ class Examined(NamedTuple):
 
 
 def load_corpus(
-    path: str, columns: Columns, cleaning: Cleaning, filters: Filters, val_fraction: float, test_fraction: float
+    paths: Sequence[str],
+    columns: Columns,
+    cleaning: Cleaning,
+    filters: Filters,
+    val_fraction: float,
+    test_fraction: float,
 ) -> Corpus:
     """Read, clean, deduplicate and split a corpus.
 
     Args:
-        path: the value of `--data.path`: a file, a directory, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
+        paths: the values of `--data.path`: files, directories, dataset IDs on the Hub, or `kaggle:OWNER/NAME`.
         columns: names of the headline and the article column; None accepts the usual names.
         cleaning: how each row is cleaned.
         filters: which rows are dropped because of others.
@@ -123,30 +133,37 @@ def load_corpus(
         test_fraction: fraction of headlines, by hash, in the test split.
 
     Raises:
-        OnionError: the source cannot be loaded, lacks one of the columns, or no row remains after cleaning.
+        OnionError: a source cannot be loaded, lacks one of the columns, or no row remains after cleaning.
     """
-    rows = judge(clean_rows(read_source(path, columns), cleaning), filters)  # the rows as they were read need not stay
+    # The rows as they were read need not stay. What many rows of a source repeat is found in each source.
+    parts = [clean_rows(rows, cleaning) for rows in read_sources(paths, columns)]
+    rows = judge(join(parts), filters)
     counts = np.bincount(rows.codes, minlength=len(CODES)).tolist()
     changes = column_values(rows.clean, "changes")
+    places = assign_splits(rows, val_fraction, test_fraction)
+    texts = rows.clean.select_columns(["headline", "article", "whole"])
+    ends = np.cumsum([len(part) for part in parts])
     corpus = Corpus(
-        splits=assign_splits(rows, val_fraction, test_fraction),
+        splits={name: texts.select(at) for name, at in places.items()},
         read=len(rows.clean),
         dropped={name: counts[CODES[name]] for name in DROP_REASONS},
         cleaned={name: int(((changes >> bit) & 1).sum()) for bit, name in enumerate(CHANGES)},
+        sources={path: len(part) for path, part in zip(paths, parts, strict=True)},
+        source={name: np.searchsorted(ends, at, side="right") for name, at in places.items()},
     )
     if corpus.kept == 0:
         why = ", ".join(f"{count} {name}" for name, count in corpus.dropped.items() if count)
         raise OnionError(
-            f"--data.path {path}: no rows remain after cleaning (read: {corpus.read}; dropped: {why}); check the file and"
-            f" --data.min_words {cleaning.min_words}."
+            f"--data.path {', '.join(paths)}: no rows remain after cleaning (read: {corpus.read}; dropped: {why}); check the"
+            f" file and --data.min_words {cleaning.min_words}."
         )
     return corpus
 
 
-def examine(path: str, columns: Columns, cleaning: Cleaning, filters: Filters) -> Examined:
-    """Read and clean all rows of a source, and decide which are kept. Arguments and errors are those of `load_corpus`."""
-    raw = read_source(path, columns)
-    return Examined(raw, judge(clean_rows(raw, cleaning), filters))
+def examine(paths: Sequence[str], columns: Columns, cleaning: Cleaning, filters: Filters) -> Examined:
+    """Read and clean all rows, and decide which are kept. Arguments and errors are those of `load_corpus`."""
+    raw = list(read_sources(paths, columns))
+    return Examined(join(raw), judge(join([clean_rows(rows, cleaning) for rows in raw]), filters))
 
 
 def judge(clean: datasets.Dataset, filters: Filters) -> Judged:
@@ -236,8 +253,8 @@ def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
     return "validation" if position < test_fraction + val_fraction else "train"
 
 
-def assign_splits(rows: Judged, val_fraction: float, test_fraction: float) -> dict[str, datasets.Dataset]:
-    """Split the kept rows by their keys.
+def assign_splits(rows: Judged, val_fraction: float, test_fraction: float) -> dict[str, np.ndarray]:
+    """Split the kept rows by their keys, and return their places in `rows` for each split.
 
     A corpus of a few rows may have none in the validation split. Then the training row that comes next is moved there.
     """
@@ -250,5 +267,4 @@ def assign_splits(rows: Judged, val_fraction: float, test_fraction: float) -> di
         group = keys == keys[train[nearest]]  # of near-duplicates, which stay together
         if group.sum() < len(train):
             split[group] = "validation"
-    texts = rows.clean.select_columns(["headline", "article", "whole"])
-    return {name: texts.select(kept[split == name]) for name in SPLITS}
+    return {name: kept[split == name] for name in SPLITS}

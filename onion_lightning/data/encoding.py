@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class CorpusReport:
         cut: number of kept rows that were cut to `--data.max_length`.
         splits: number of rows in each split.
         tokens: tokens per example.
+        sources: number of rows `read` from and `kept` of each source; empty, and no key, if there is only one.
     """
 
     read: int
@@ -57,9 +58,11 @@ class CorpusReport:
     cut: int
     splits: dict[str, int]
     tokens: TokenCounts
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        content = {name: value for name, value in asdict(self).items() if name != "sources" or value}
+        return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 class Encoded(NamedTuple):
@@ -84,6 +87,7 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
     """
     ids, texts, full_lengths = {}, {}, []
     too_long = cut = 0
+    from_sources = np.zeros(len(corpus.sources), dtype=int)
     counter = Counter("tokenizing", corpus.kept)
     work = partial(encode_batch, tokenizer=tokenizer, max_length=max_length, overflow=overflow, counter=counter)
     settings = settings_key(tokenizer, max_length, overflow)
@@ -94,6 +98,7 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
         too_long += len(rows) - len(kept)
         cut += int((full[kept] > length[kept]).sum())
         full_lengths.append(full[kept])
+        from_sources += np.bincount(corpus.source[split][kept], minlength=len(corpus.sources))
         ids[split], texts[split] = encoded.select(kept), rows.select(kept)
     if too_long == corpus.kept:
         raise OnionError(
@@ -108,8 +113,16 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
         cut=cut,
         splits={split: len(rows) for split, rows in ids.items()},
         tokens=count_tokens(np.concatenate(full_lengths)),
+        sources=count_sources(corpus, from_sources),
     )
     return Encoded(ids, texts, report)
+
+
+def count_sources(corpus: Corpus, kept: np.ndarray) -> dict[str, dict[str, int]]:
+    """Return the number of rows read and kept by source; empty if there is only one."""
+    counts = zip(corpus.sources.items(), kept.tolist(), strict=True)
+    found = {path: {"read": read, "kept": number} for (path, read), number in counts}
+    return found if len(found) > 1 else {}
 
 
 def encode_split(rows: datasets.Dataset, work: Callable[..., pa.Table], settings: str) -> datasets.Dataset:

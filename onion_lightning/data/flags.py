@@ -21,6 +21,9 @@ def check_flags(data: Any) -> None:
     for name, smallest in counts.items():
         value = getattr(data, name)
         check_range(f"--data.{name}", value, value >= smallest, f"at least {smallest}")
+    paths = data.paths
+    good = paths and all(map(str.strip, paths)) and len(set(paths)) == len(paths)
+    check_range("--data.path", paths, bool(good), 'a source, or a list of different ones such as ["a.csv", "b.jsonl"]')
     check_cleaning(data.cleaning, data.filters)
     workers, most = data.num_workers, 4 * (os.cpu_count() or 1)
     check_range("--data.num_workers", workers, 0 <= workers <= most, f"from 0 to {most}, four for each CPU")
@@ -76,7 +79,7 @@ def check_columns(columns: Columns) -> None:
     Raises:
         OnionError: both columns are the same, Python does not know the encoding, or a delimiter is not one character.
     """
-    headline, article, encoding, delimiter, escapechar, separator = columns
+    headline, article, encoding, delimiter, escapechar, separator, quotechar = columns
     if headline is not None and article is not None and headline.casefold() == article.casefold():
         raise OnionError(
             f"--data.article_column {article}: is the --data.headline_column too; name another column, or only one of both."
@@ -98,8 +101,13 @@ def check_columns(columns: Columns) -> None:
     for flag, value in (("delimiter", delimiter), ("escapechar", escapechar or None)):
         if value is not None and (len(value.replace("\\t", "\t")) != 1 or value in '"\r\n'):
             raise OnionError(f"--data.{flag} {value!r}: must be one character, and not a quote or a line break.")
+    if quotechar and (len(quotechar) != 1 or quotechar in "\r\n"):
+        raise OnionError(f"--data.quotechar {quotechar!r}: must be one character, and not a line break, or none.")
     if delimiter is not None and delimiter == escapechar:
         raise OnionError(f"--data.escapechar {escapechar}: is the --data.delimiter too; give another character.")
+    if quotechar and quotechar in (delimiter, escapechar):
+        flag = "delimiter" if quotechar == delimiter else "escapechar"
+        raise OnionError(f"--data.quotechar {quotechar}: is the --data.{flag} too; give another character.")
 
 
 def check_split(data: Any, split: str) -> None:

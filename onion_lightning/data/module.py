@@ -37,8 +37,8 @@ class OnionDataModule(pl.LightningDataModule):
 
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
-            SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging Face dataset ID; kaggle:OWNER/NAME; or
-            sample for the packaged corpus.
+            sheet of a workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging
+            Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus).
         headline_column: name of the headline column, or of the column with headline and article; by default, title or
             headline (case-insensitive), or the prompts of other formats (see onion_lightning/data/README.md). A dot selects a
             field inside an object, as in title.rendered.
@@ -49,6 +49,7 @@ class OnionDataModule(pl.LightningDataModule):
         delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
         escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.
         separator: text between headline and article in a single column (\\n for a line break); by default, it is detected.
+        quotechar: quotation mark around cells of CSV and TSV files, or none; by default, ", unless it is found to be text.
         min_words: minimum number of words in an article; shorter articles are dropped.
         truncated: what to do with an article that an aggregator cut off ("... [+2101 chars]"); drop discards it, cut removes
             the marker and trains without an end-of-sequence token, keep changes nothing.
@@ -77,13 +78,14 @@ class OnionDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        path: str = "kaggle:undefinenull/satirical-news-from-the-onion",
+        path: str | list[str] = "kaggle:undefinenull/satirical-news-from-the-onion",
         headline_column: str | None = None,
         article_column: str | None = None,
         encoding: str | None = None,
         delimiter: str | None = None,
         escapechar: str | None = None,
         separator: str | None = None,
+        quotechar: str | None = None,
         min_words: int = 20,
         truncated: Truncated = "drop",
         near_duplicates: NearDuplicates = "drop",
@@ -103,8 +105,9 @@ class OnionDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.path = path
-        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar, separator)
+        self.paths = [path] if isinstance(path, str) else path
+        quotechar = "" if quotechar == "none" else quotechar
+        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar, separator, quotechar)
         self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
@@ -125,6 +128,7 @@ class OnionDataModule(pl.LightningDataModule):
         self.encoded: dict[str, datasets.Dataset] = {}
         self.texts: dict[str, datasets.Dataset] = {}
         check_flags(self)
+        self.path = ", ".join(self.paths)  # in messages
 
     def prepare_data(self) -> None:
         """Fill the caches, in one process per machine, or in one of all if they share the cache of rank 0."""
@@ -137,9 +141,8 @@ class OnionDataModule(pl.LightningDataModule):
         """Encode the corpus, unless rank 0 does so in the same cache."""
         if self.shares_cache and not is_rank_zero:
             return
-        with (
-            contextlib.suppress(OnionError) if connected() else contextlib.nullcontext()
-        ):  # `setup` raises it on all ranks
+        deferred = contextlib.suppress(OnionError) if connected() else contextlib.nullcontext()
+        with deferred:  # `setup` raises it on all ranks
             self.prepared = self.encode()
 
     def setup(self, stage: str) -> None:
@@ -184,7 +187,7 @@ class OnionDataModule(pl.LightningDataModule):
 
         check_length(self, self.context)
         with writing_cache():
-            corpus = load_corpus(self.path, self.columns, self.cleaning, self.filters, *self.fractions)
+            corpus = load_corpus(self.paths, self.columns, self.cleaning, self.filters, *self.fractions)
             self.tokenizer = load_tokenizer(self.base_model)
             return encode_corpus(corpus, self.tokenizer, self.max_length, self.overflow)
 

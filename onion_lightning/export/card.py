@@ -107,7 +107,7 @@ def plain(value: Any) -> str:
 
 
 def describe_data(run: Path) -> dict[str, Any] | None:
-    """Return the corpus of a run, its rows by split and its tokens per row; None without a `corpus_report.json`.
+    """Return the sources of a run's corpus, its rows by split and its tokens per row; None without a `corpus_report.json`.
 
     The name of a local file is given without its folder.
     """
@@ -115,8 +115,14 @@ def describe_data(run: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     report = read_json(file)
-    path = str((read_run_config(run).get("data") or {}).get("path") or "")
-    return {"path": Path(path).name if Path(path).expanduser().exists() else path, **report}
+    given = (read_run_config(run).get("data") or {}).get("path") or ""
+    paths = given if isinstance(given, list) else [given]
+    return {"paths": list(map(without_folder, paths)), **report}
+
+
+def without_folder(path: str) -> str:
+    file, mark, part = path.partition("::")  # a query or a sheet
+    return f"{Path(file).name}{mark}{part}" if Path(file).expanduser().exists() else path
 
 
 def find_figures(checkpoint: Path) -> dict[str, Any] | None:

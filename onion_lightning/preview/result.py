@@ -50,6 +50,7 @@ class Preview:
         dropped: number of dropped rows by reason, without reasons that have none.
         examples: a few dropped rows of each of these reasons.
         cleaned: number of rows affected by each change, without changes that have none.
+        sources: number of rows read from and kept of each source; empty if there is only one.
     """
 
     settings: dict[str, Any]
@@ -64,6 +65,7 @@ class Preview:
     dropped: dict[str, int]
     examples: dict[str, list[DroppedRow]]
     cleaned: dict[str, int]
+    sources: dict[str, dict[str, int]]
 
     def to_json(self) -> str:
         """Return the content of preview.json."""
@@ -71,6 +73,7 @@ class Preview:
             "written_by": MARK,
             "settings": self.settings,
             "read": self.read,
+            **({"sources": self.sources} if self.sources else {}),
             "splits": self.splits,
             "figures": self.figures._asdict(),
             "rows": [row_to_json(row, differences) for row, differences in self.rows],
@@ -119,7 +122,7 @@ def gather_preview(data: OnionDataModule, count: int) -> Preview:
 
     data.encoded, data.texts, data.report = data.encode()
     check_split(data, "train")
-    read = examine(data.path, data.columns, data.cleaning, data.filters)
+    read = examine(data.paths, data.columns, data.cleaning, data.filters)
     pads, sampler = not attends_only(load_config(data.base_model)), data.global_sampler()
     places = choose_places(sampler, count, rows_without_eos(data))
     rows = [see_row(data, place, pads) for place in places]
@@ -137,6 +140,7 @@ def gather_preview(data: OnionDataModule, count: int) -> Preview:
         dropped={reason: number for reason, number in report.dropped.items() if number},
         examples=find_dropped(data, read, EXAMPLES),
         cleaned={change: number for change, number in report.cleaned.items() if number},
+        sources=report.sources,
     )
 
 

@@ -36,7 +36,15 @@ def show_preview(preview: Preview, page: Path) -> None:
     console = stderr_console()
     for row, differences in preview.rows:
         show_row(console, row, differences)
-    tables = (figure_table, longest_table, straddling_table, character_table, dropped_table, cleaned_table)
+    tables = (
+        source_table,
+        figure_table,
+        longest_table,
+        straddling_table,
+        character_table,
+        dropped_table,
+        cleaned_table,
+    )
     for table in (build(preview) for build in tables):
         if table.row_count:
             console.print(table, width=min(console.width, WIDTH), highlight=False)
@@ -104,6 +112,13 @@ def make_table(*titles: str, right: int = 1) -> Table:
     table = Table(*titles, box=box.SIMPLE_HEAD)
     for column in table.columns[right:]:
         column.justify = "right"
+    return table
+
+
+def source_table(preview: Preview) -> Table:
+    table = make_table("sources", "rows", "kept")
+    for path, counts in preview.sources.items():
+        table.add_row(Text(path), f"{counts['read']:,}", f"{counts['kept']:,}")
     return table
 
 

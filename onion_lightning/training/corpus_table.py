@@ -45,8 +45,10 @@ class CorpusTable(pl.Callback):
 def list_counts(report: CorpusReport) -> list[list[str | int]]:
     """Return the report's counts as table rows; categories without rows are omitted, except for splits."""
     rows: list[list[str | int]] = [["read", report.read]]
+    rows += [[f"from {path}", counts["read"]] for path, counts in report.sources.items()]
     rows += [[f"dropped: {reason}", count] for reason, count in report.dropped.items() if count]
     rows += [["kept", report.kept]]
+    rows += [[f"kept from {path}", counts["kept"]] for path, counts in report.sources.items()]
     rows += [[f"cleaned: {change}", count] for change, count in report.cleaned.items() if count]
     rows += [["cut to max_length", report.cut]] if report.cut else []
     rows += [[split, count] for split, count in report.splits.items()]
@@ -59,8 +61,8 @@ def corpus_table(report: CorpusReport) -> Table:
     table.columns[1].justify = "right"
     for category, count in list_counts(report):
         total = category in ("read", "kept")
-        label = str(category) if total else f"  {category}".replace("_", " ")
-        table.add_row(Text(label), f"{count:,}", style="bold" if total else "")
+        label = category if " from " in f" {category}" else str(category).replace("_", " ")  # names of sources stay
+        table.add_row(Text(f"{'' if total else '  '}{label}"), f"{count:,}", style="bold" if total else "")
     return table
 
 

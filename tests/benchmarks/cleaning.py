@@ -239,7 +239,7 @@ def judge(rows: list[Row]) -> dict[str, tuple[float, float]]:
             writer.writerow(["Title", "Content"])
             writer.writerows(row[:2] for row in rows)
         datasets.config.HF_DATASETS_CACHE = Path(folder)
-        found = examine(str(file), (None, None), Cleaning(), Filters(language="auto"))
+        found = examine([str(file)], (None, None), Cleaning(), Filters(language="auto"))
         clean, kept = found.judged.clean, found.judged.dropped_for("")
         texts = list(zip(clean["headline"], clean["article"], strict=True))
         changes = column_values(clean, "changes")
@@ -262,7 +262,7 @@ def judge(rows: list[Row]) -> dict[str, tuple[float, float]]:
 
 def sample_changes() -> int:
     """Return the number of rows of the sample corpus that are changed or dropped."""
-    found = examine("sample", (None, None), Cleaning(), Filters(language="auto"))
+    found = examine(["sample"], (None, None), Cleaning(), Filters(language="auto"))
     raw, clean = found.raw, found.judged.clean
     same = [a == b for name in ("headline", "article") for a, b in zip(raw[name], clean[name], strict=True)]
     return same.count(False) + int((~found.judged.dropped_for("")).sum())

@@ -27,11 +27,10 @@ CLASSES = {
     "samples": Samples,
     "articles": ArticleWriter,
 }
-FREE = "base_model load_in gradient_checkpointing path headline_column article_column overflow headlines headlines_file"
+FREE = "base_model load_in gradient_checkpointing headline_column article_column overflow headlines headlines_file"
 FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer shard"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
-UNBOUNDED -= {"articles.path"}
 # flag: (good values, bad values, the range in the refusal)
 BOUNDED = {
     "model.lora_rank": ([1], [0, -1], "at least 1"),
@@ -50,9 +49,11 @@ BOUNDED = {
     "model.repetition_penalty": ([0.1], [0.0, -1.0], "above 0"),
     "model.adapter_strength": ([0.0, 1.5, 2.0], [-0.1, 2.1], "from 0 .the base model. to 2"),
     "model.candidates": ([1, 9], [0], "at least 1"),
+    "data.path": (["a.csv", ["a.csv", "b.csv"]], [[], ["a.csv", "a.csv"], ["a.csv", ""]], "a source, or a list of"),
     "data.encoding": (["cp1251", "UTF-8"], ["utf-9", "base64"], "an encoding of text"),
     "data.delimiter": ([";", "\t", "\\t"], ["", ";;", '"', "\n"], "one character"),
     "data.escapechar": (["\\", ""], ["ab", '"', "\n"], "one character"),
+    "data.quotechar": (['"', "'", "none", ""], ["''", "\n"], "one character"),
     "data.separator": ([" #~# ", "\\n\\n", "### Response:"], ["", "  "], "text other than spaces"),
     "data.min_words": ([0], [-1], "at least 0"),
     "data.language": (["keep", "auto", "en"], ["xx", ""], "keep, auto, or one of"),

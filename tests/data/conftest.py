@@ -37,12 +37,12 @@ def put(path: Path, text: str) -> Path:
     return path
 
 
-def load(path: Path | str, **more: Any) -> Corpus:
-    """Load a corpus. Keywords are those of `load_corpus`, or fields of `Cleaning` and `Filters`."""
+def load(path: Path | str, *others: Path | str, **more: Any) -> Corpus:
+    """Load one or several sources. Keywords are those of `load_corpus`, or fields of `Cleaning` and `Filters`."""
     cleaning = Cleaning(**{name: more.pop(name) for name in Cleaning._fields if name in more})
     filters = Filters(**{name: more.pop(name) for name in Filters._fields if name in more})
     settings = {"columns": (None, None), "val_fraction": 0.1, "test_fraction": 0.1}
-    return load_corpus(str(path), cleaning=cleaning, filters=filters, **(settings | more))
+    return load_corpus(list(map(str, (path, *others))), cleaning=cleaning, filters=filters, **(settings | more))
 
 
 def texts(corpus: Corpus) -> dict[str, str]:

@@ -100,7 +100,7 @@ def as_dataset(split: str, articles: list[str]) -> datasets.Dataset:
 
 def test_dropped_rows_have_three_examples_for_each_reason_as_they_were_read(data):
     data = encode(data)
-    examples = find_dropped(data, examine(data.path, data.columns, data.cleaning, data.filters), 3)
+    examples = find_dropped(data, examine(data.paths, data.columns, data.cleaning, data.filters), 3)
     assert list(examples) == [reason for reason, count in data.report.dropped.items() if count]
     assert [row.headline for row in examples["too_short"]] == ["Brief 0", "Brief 1", "Brief 2"]
     assert examples["too_short"][0].article == "Too short 0."
@@ -113,7 +113,7 @@ def test_rows_that_are_dropped_because_they_are_too_long_have_examples(data):
     data.overflow = "drop"
     data = encode(data)
     assert data.report.dropped["too_long"] > 3
-    examples = find_dropped(data, examine(data.path, data.columns, data.cleaning, data.filters), 3)["too_long"]
+    examples = find_dropped(data, examine(data.paths, data.columns, data.cleaning, data.filters), 3)["too_long"]
     kept = {headline for rows in data.texts.values() for headline in rows["headline"]}
     assert len(examples) == 3
     assert all(row.headline not in kept and len(row.article.split()) > 25 for row in examples)

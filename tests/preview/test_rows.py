@@ -89,7 +89,7 @@ def test_the_first_place_is_where_a_resumed_run_continues(encoded):
 
 
 def test_cleaning_is_found_for_the_row_that_was_read(encoded):
-    read = examine(encoded.path, encoded.columns, encoded.cleaning, encoded.filters)
+    read = examine(encoded.paths, encoded.columns, encoded.cleaning, encoded.filters)
     differences = find_differences(read, DIRTY.replace("\u200b", ""))
     assert [segment.before for segment in differences.headline if not segment.is_same] == ["\u200b"]
     assert [segment.before for segment in differences.article if not segment.is_same] == ["\u200b", "\u00a0", "\r"]

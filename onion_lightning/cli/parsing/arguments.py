@@ -57,8 +57,13 @@ def prepare(args: Sequence[str]) -> list[str]:
     words = [plain_json(word) for word in split_flags(args)]
     if words[:1] in (["evaluate"], ["verify"]):  # torchrun refuses --n, which abbreviates several of its own flags
         words = ["--count" if word == "--n" else word for word in words]
-    flags = ("--data.headlines", "--data.headlines+")
-    return [headline_list(word) if flag in flags else word for flag, word in zip(["", *words], words, strict=False)]
+    forms = {"--data.headlines": headline_list, "--data.headlines+": headline_list, "--data.path": bracketed_path}
+    return [forms[flag](word) if flag in forms else word for flag, word in zip(["", *words], words, strict=False)]
+
+
+def bracketed_path(value: str) -> str:
+    """Return the value of `--data.path`. A path such as `[new]`, which the parser would read as a list, becomes a list."""
+    return json.dumps([value], ensure_ascii=False) if value.startswith("[") and Path(value).exists() else value
 
 
 def headline_list(value: str) -> str:

@@ -28,6 +28,7 @@ TYPES = {
 }
 # What is accepted, where a list of the types would be wrong or too long.
 ACCEPTED = {
+    "data.path": 'a file, a folder or an ID, or a list such as ["one.csv", "two.jsonl"]',
     "data.headlines": 'a headline, or a list such as ["One Headline", "Another"]',
     "seed_everything": "a whole number of at least 0, or true for a random seed",
     "trainer.precision": "16-mixed, bf16-mixed or 32-true",

@@ -18,13 +18,13 @@ from onion_lightning.ranks import gather, on_rank_zero
 __all__ = ["shares_cache", "use_writable_cache", "writing_cache"]
 
 
-def use_writable_cache(dataset: str | None = None) -> None:
+def use_writable_cache(*names: str) -> None:
     """Replace the cache of `datasets` if it is read-only or another user's (datasets#7900, unsloth#6148).
 
     `datasets` locks files there even to read from it.
 
     Args:
-        dataset: an ID on the Hub; what the read-only cache contains of it is linked into the new one.
+        names: IDs on the Hub; what the read-only cache contains of these datasets is linked into the new one.
 
     Raises:
         OnionError: neither cache can be written to.
@@ -40,8 +40,7 @@ def use_writable_cache(dataset: str | None = None) -> None:
             f"HF_DATASETS_CACHE {found}: is not writable, and neither is {own} ({reason(error)}); set HF_DATASETS_CACHE or"
             " ONION_LIGHTNING_CACHE to a writable folder."
         ) from error
-    if dataset is not None:
-        name = dataset.replace("/", "___").lower()
+    for name in (name.replace("/", "___").lower() for name in names):
         with contextlib.suppress(OSError):  # it may be absent or unreadable; `datasets` then downloads it
             link_files(found / name, own / name)
     datasets.config.HF_DATASETS_CACHE = own

@@ -56,6 +56,7 @@ class Columns(NamedTuple):
     delimiter: str | None = None  # --data.delimiter
     escapechar: str | None = None  # --data.escapechar; "" is no escape character
     separator: str | None = None  # --data.separator
+    quotechar: str | None = None  # --data.quotechar; "" is no quotation mark
 
 
 class Pair(NamedTuple):
@@ -86,6 +87,8 @@ class Layout(NamedTuple):
         encoding: encoding of a text file.
         delimiter: character between the cells of a CSV file.
         escapechar: character before a quote in a cell of a CSV file, or "".
+        quotechar: character around a cell of a CSV file, or "" for none; None to find out whether quotation marks are text.
+        sheet: title of the sheet of a workbook.
         quiet: whether to leave warnings about the rows to a later reader.
         pair: what becomes of the columns.
     """
@@ -95,6 +98,8 @@ class Layout(NamedTuple):
     encoding: str = ""
     delimiter: str = ""
     escapechar: str = ""
+    quotechar: str | None = None
+    sheet: str = ""
     quiet: bool = False
     pair: Pair = Pair()
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from onion_lightning.data.files.formats.excel import EXCEL
 from onion_lightning.data.files.formats.sqlite import SQLITE
 from onion_lightning.data.files.opening import ARCHIVE, COMPRESSIONS, Table, check_whole, is_hidden, members, suffix_of
 from onion_lightning.data.files.reading import READERS
@@ -16,12 +17,12 @@ SUFFIXES = ", ".join(sorted(READERS))
 
 
 def find_tables(path: str) -> list[Table]:
-    """List the tables at a path: the file itself, all tables below a directory or in a zip archive, or an SQL query's result.
+    """List the tables at a path: the file itself, all tables below a directory or in a zip archive, or a part of the file.
 
     Raises:
         OnionError: the path does not exist, or contains no file of a supported type.
     """
-    file, query = split_query(path)
+    file, part = split_part(path)
     if not file.exists():
         raise missing(path)
     inside = sorted(f for f in file.rglob("*") if f.is_file() and not is_hidden(f.relative_to(file)))
@@ -29,8 +30,8 @@ def find_tables(path: str) -> list[Table]:
     for one in files:
         if is_table(one.name) or one.suffix.lower() == ARCHIVE:
             check_whole(one)
-    if query:
-        return [Table(str(file), query)]
+    if part:
+        return [Table(str(file), part)]
     tables = [table for one in files for table in tables_in(one, in_folder=file.is_dir())]
     if not tables and file.is_dir():
         raise OnionError(f"--data.path {path}: the directory contains no {SUFFIXES} file; add one.")
@@ -64,10 +65,10 @@ def is_table(name: str) -> bool:
     return suffix_of(name) in READERS
 
 
-def split_query(path: str) -> tuple[Path, str]:
-    """Split `file.db::SELECT ...` into the file and the query, which is "" for other paths."""
-    file, _, query = path.partition("::")
-    return (Path(file), query.strip()) if suffix_of(file) in SQLITE else (Path(path), "")
+def split_part(path: str) -> tuple[Path, str]:
+    """Split `FILE.db::SELECT ...` or `FILE.xlsx::SHEET` into the file and the query or sheet, which is "" for other paths."""
+    file, _, part = path.partition("::")
+    return (Path(file), part.strip()) if suffix_of(file) in (*SQLITE, EXCEL) else (Path(path), "")
 
 
 def missing(path: str) -> OnionError:
@@ -75,7 +76,7 @@ def missing(path: str) -> OnionError:
     if looks_like_id(path):
         folder = f" (nor is it looked up on the Hugging Face Hub, because the folder {Path(path).parent} exists)"
     return OnionError(
-        f"--data.path {split_query(path)[0]}: no such file or directory{folder}; give a file ({SUFFIXES}), a directory, or"
+        f"--data.path {split_part(path)[0]}: no such file or directory{folder}; give a file ({SUFFIXES}), a directory, or"
         " sample, the packaged corpus."
     )
 

@@ -32,11 +32,11 @@ POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of what
 
 
 class Table(NamedTuple):
-    """A file, a file in a zip archive, or the rows that an SQL query selects from a file.
+    """A file, a file in a zip archive, the rows that an SQL query selects from a file, or a sheet of a workbook.
 
     Attributes:
         file: path of the file.
-        inner: the path inside the archive, or the query; "" for a whole file.
+        inner: the path inside the archive, the query, or the title of the sheet; "" for a whole file.
     """
 
     file: str

@@ -13,7 +13,7 @@ from onion_lightning.data.files.columns import LOOK_AT, Columns, Layout, Record,
 from onion_lightning.data.files.formats.delimited import read_delimited
 from onion_lightning.data.files.formats.dialect import DELIMITERS, find_dialect
 from onion_lightning.data.files.formats.encodings import detect_encoding
-from onion_lightning.data.files.formats.excel import read_excel
+from onion_lightning.data.files.formats.excel import EXCEL, find_sheet, read_excel
 from onion_lightning.data.files.formats.json_rows import read_json
 from onion_lightning.data.files.formats.parquet import read_parquet
 from onion_lightning.data.files.formats.sqlite import SQLITE, read_sqlite
@@ -31,7 +31,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(DELIMITERS, read_delimited),
     **dict.fromkeys(JSON, read_json),
     ".parquet": read_parquet,
-    ".xlsx": read_excel,
+    EXCEL: read_excel,
     **dict.fromkeys(SQLITE, read_sqlite),
 }
 
@@ -51,7 +51,15 @@ def find_layout(table: Table, columns: Columns) -> Layout | None:
         layout = layout._replace(encoding=detect_encoding(table, columns.encoding))
     if table.suffix in DELIMITERS:
         layout = find_dialect(table, layout, columns)
-    for names_read in ((headline, article), ((), ())):  # all columns only if those with usual names are not enough
+    if table.suffix == EXCEL:
+        return find_sheet(table, lambda title: find_columns(table, layout._replace(sheet=title), columns))
+    return find_columns(table, layout, columns)
+
+
+def find_columns(table: Table, layout: Layout, columns: Columns) -> Layout | None:
+    """Return how the rows are read; None if there are none."""
+    usual = layout.headline, layout.article
+    for names_read in (usual, ((), ())):  # all columns only if those with usual names are not enough
         wanted = layout._replace(headline=names_read[0], article=names_read[1])
         with READERS[table.suffix](table, wanted) as (names, records):
             fixed = bool(names)

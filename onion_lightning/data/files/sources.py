@@ -1,4 +1,4 @@
-"""Loads the rows of `--data.path`: the packaged sample, local files, or a dataset on the Hugging Face Hub or Kaggle.
+"""Loads the rows of `--data.path`: the packaged sample, local files, and datasets on the Hugging Face Hub or Kaggle.
 
 Rows read from files are cached by `datasets`, keyed by the bytes of the files.
 """
@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count, islice
@@ -39,34 +39,43 @@ from onion_lightning.data.files.reading import JSON, find_layout, read_table
 from onion_lightning.errors import OnionError, shorten
 from onion_lightning.private_api import dataset_fingerprint
 
-__all__ = ["file_hash", "read_source"]
+__all__ = ["file_hash", "join", "read_sources"]
 
 log = logging.getLogger(__name__)
 
 TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem")}
 RAW = datasets.Features(TEXTS | {name: datasets.Value("int32") for name in ("before", "after")})
-READER = "3"  # part of the cache key: increment it whenever the same bytes give other rows
+READER = "4"  # part of the cache key: increment it whenever the same bytes give other rows
 SAMPLE = Path(__file__).parent.parent / "sample" / "onion_sample.csv"  # also in an installed package
 
 
-def read_source(path: str, columns: Columns) -> datasets.Dataset:
-    """Read all rows of a source as a dataset of `RawRow`s.
+def read_sources(paths: Sequence[str], columns: Columns) -> Iterator[datasets.Dataset]:
+    """Read all rows of each source as a dataset of `RawRow`s.
 
     Args:
-        path: `sample`, a file, a directory, `FILE.db::SELECT ...`, a dataset ID on the Hub, or `kaggle:OWNER/NAME`.
+        paths: each is `sample`, a file, a directory, `FILE.db::SELECT ...`, `FILE.xlsx::SHEET`, a dataset ID on the Hub, or
+            `kaggle:OWNER/NAME`.
         columns: the columns, and how to read files.
 
     Raises:
-        OnionError: the source cannot be loaded, contains no rows, or lacks one of the columns.
+        OnionError: a source cannot be loaded, contains no rows, or lacks one of the columns.
     """
-    columns = Columns(*columns)  # which may be a plain pair
+    use_writable_cache(*filter(is_hub_id, paths))
+    for path in paths:
+        yield read_source(path, Columns(*columns))  # which may be a plain pair
+
+
+def read_source(path: str, columns: Columns) -> datasets.Dataset:
     if path == "sample":
         return read_files(path, str(SAMPLE), columns)
-    on_hub = is_hub_id(path)
-    use_writable_cache(path if on_hub else None)
     if path.startswith("kaggle:"):
         return read_files(path, download_from_kaggle(path), columns)
-    return read_from_hub(path, columns) if on_hub else read_files(path, os.path.expanduser(path), columns)
+    return read_from_hub(path, columns) if is_hub_id(path) else read_files(path, os.path.expanduser(path), columns)
+
+
+def join(parts: list[datasets.Dataset]) -> datasets.Dataset:
+    """Return the rows of several datasets as one; a single one, with its place in the cache, is returned as it is."""
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
 
 def read_files(path: str, local: str, columns: Columns) -> datasets.Dataset:

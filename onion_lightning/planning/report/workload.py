@@ -136,8 +136,8 @@ def run_steps(epoch_steps: int | None, flags: TrainerFlags) -> tuple[int | None,
 
 def training_rows(data: OnionDataModule) -> Rows:
     """Count the tokens of the training rows, or assume how many there are."""
-    if is_remote(data.path):
-        return assumed_rows(data)
+    if remote := list(filter(is_remote, data.paths)):
+        return assumed_rows(data, remote)
     known = known_config(data.base_model) is not None
     if known and not has_tokenizer(data.base_model):
         return rows_by_words(data)
@@ -159,14 +159,14 @@ def has_tokenizer(base_model: str) -> bool:
     return all(isinstance(try_to_load_from_cache(base_model, name), str | Path) for name in names)
 
 
-def assumed_rows(data: OnionDataModule) -> Rows:
+def assumed_rows(data: OnionDataModule, remote: list[str]) -> Rows:
     tokens = min(ROW_TOKENS, data.max_length)
     assumptions = [
         f"rows of {tokens} tokens, the median of real articles in Llama-2's tokens, and a longest row of {data.max_length},"
-        f" because {data.path} is not on this machine"
+        f" because {', '.join(remote)} {'is' if len(remote) == 1 else 'are'} not on this machine"
     ]
     count = None
-    if data.path == KAGGLE:
+    if data.paths == [KAGGLE]:
         kept = 1 - sum(data.fractions)
         count = round(KAGGLE_ROWS * kept)
         assumptions.append(f"{count:,} training rows: {kept:.0%} of {KAGGLE_ROWS:,}, none dropped")
@@ -179,7 +179,7 @@ def rows_by_words(data: OnionDataModule) -> Rows:
     from onion_lightning.data.files.cache import writing_cache
 
     with writing_cache():
-        corpus = load_corpus(data.path, data.columns, data.cleaning, data.filters, *data.fractions)
+        corpus = load_corpus(data.paths, data.columns, data.cleaning, data.filters, *data.fractions)
     words = np.array([len(article.split()) for article in texts(corpus.splits["train"])])
     if not len(words):
         raise OnionError(f"--data.path {data.path}: leaves no train rows; give smaller fractions, or more rows.")

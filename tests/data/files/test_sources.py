@@ -13,6 +13,7 @@ from onion_lightning.data.files.sources import SAMPLE, file_hash, read_from_hub
 from onion_lightning.errors import OnionError
 from tests.conftest import ROOT
 from tests.data.conftest import body, load, put, texts, write_csv
+from tests.data.files.conftest import json_lines
 
 
 def test_a_directory_is_read_as_one_table(tmp_path):
@@ -75,6 +76,63 @@ def test_a_kaggle_path_without_kagglehub_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(OnionError, match=r"pip install 'onion_lightning\[kaggle\]'"):
         load("kaggle:undefinenull/satirical-news-from-the-onion")
+
+
+def test_several_sources_are_one_corpus(tmp_path):
+    nearly = f"{body(2)} Eggs were not available for comment, and neither were the hens that had laid them on Monday morning."
+    first = write_csv(tmp_path / "first.csv", [("One", "t", body(1)), ("Two", "t", nearly)])
+    lines = [{"headline": "Twice", "body": f"{nearly} Again."}, {"headline": "One", "body": body(3)}]
+    lines += [{"headline": f"More {i}", "body": body(i)} for i in range(5, 9)]
+    second = put(tmp_path / "more.jsonl", json_lines(lines))
+    corpus = load(first, second)
+    assert set(texts(corpus)) == {"One", "Twice", "More 5", "More 6", "More 7", "More 8"}
+    assert texts(corpus)["One"] == body(1)  # the first source comes first
+    assert (corpus.dropped["repeated_headline"], corpus.dropped["near_duplicate"]) == (1, 1)
+    assert corpus.sources == {str(first): 2, str(second): 6}
+    found = {
+        row["headline"]: int(source)
+        for split, rows in corpus.splits.items()
+        for row, source in zip(rows, corpus.source[split], strict=True)
+    }
+    assert found == {name: int(name != "One") for name in texts(corpus)}
+
+
+def test_near_duplicates_in_two_sources_are_in_one_split(tmp_path):
+    text = " ".join(body(i) for i in range(4))
+    files = [write_csv(tmp_path / f"{at}.csv", [(f"Row {at}", "t", f"{text} {at}.")]) for at in range(12)]
+    corpus = load(*files, near_duplicates="keep", val_fraction=0.4, test_fraction=0.3)
+    assert corpus.kept == 12
+    assert [len(rows) for rows in corpus.splits.values()].count(0) == 2
+
+
+def test_a_source_is_cleaned_like_a_corpus_of_its_own_and_read_from_its_cache(tmp_path, monkeypatch):
+    small = write_csv(tmp_path / "a.csv", [(f"Egg {i}", "t", f"{body(i)}\nThe Daily Egg") for i in range(6)])
+    large = write_csv(tmp_path / "b.csv", [(f"Row {i}", "t", body(i)) for i in range(1000, 3000)])
+    alone = load(small)
+    assert alone.cleaned["boilerplate"] == 6
+    load(large)
+    for step in ("cleaning.table.clean_batch", "cleaning.table.finish_batch"):
+        monkeypatch.setattr(f"onion_lightning.data.{step}", lambda *a, **k: pytest.fail("cleaned again"))
+    both = load(small, large)
+    assert both.cleaned["boilerplate"] == 6  # 6 of 2,006 articles are too few
+    assert texts(alone).items() <= texts(both).items()
+
+
+def test_the_joined_rows_are_read_from_the_cache(tmp_path, monkeypatch):
+    files = [write_csv(tmp_path / f"{at}.csv", [(f"Row {at}", "t", body(at))]) for at in range(3)]
+    load(*files)
+    monkeypatch.setattr("onion_lightning.data.corpus.band_batch", lambda *a, **k: pytest.fail("compared again"))
+    assert load(*files).kept == 3
+
+
+def test_an_error_names_the_source_that_it_is_about(tmp_path):
+    good = write_csv(tmp_path / "a.csv", [("One", "t", body(1))])
+    with pytest.raises(OnionError, match=rf"^--data\.path {tmp_path}/none\.csv: no such file"):
+        load(good, tmp_path / "none.csv")
+    with pytest.raises(OnionError, match=r"b\.csv: no column named content"):
+        load(good, write_csv(tmp_path / "b.csv", [("One", "t", body(1))], ("title", "t", "x")))
+    with pytest.raises(OnionError, match=r"^--data\.path \S+/a\.csv, \S+/c\.csv: no rows remain"):
+        load(good, write_csv(tmp_path / "c.csv", [("One", "t", body(1))]), min_words=1000)
 
 
 def test_the_packaged_corpus_is_found_from_any_directory(tmp_path, monkeypatch):
