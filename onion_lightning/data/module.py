@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
+from onion_lightning.data.cleaning.settings import RENAMED, Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.files.columns import Columns
 from onion_lightning.data.flags import check_flags, check_length, check_split, identify, saved_flags
@@ -102,7 +102,7 @@ class OnionDataModule(pl.LightningDataModule):
         super().__init__()
         self.path = path
         self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar)
-        self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
+        self.cleaning = Cleaning(min_words, truncated, tuple(RENAMED.get(name, name) for name in skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
         self.max_length = max_length

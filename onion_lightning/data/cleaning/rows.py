@@ -21,7 +21,7 @@ CHANGES = {
     "repeated_headline": "headline removed from the start of its own article",
     "encoding": "characters repaired that were decoded with the wrong encoding",
     "html_tags": "HTML tags removed, paragraphs kept",
-    "markdown_links": "Markdown links replaced with their text",
+    "markdown": "Markdown converted to text",
     "boilerplate": "lines removed that are repeated in many articles",
     "site_name": "last part of the headline removed that is repeated in many headlines",
     "dateline": "lost dash put back between dateline and article",
@@ -66,7 +66,9 @@ def clean_texts(headline: str, article: str, skipped: Set[str] = frozenset()) ->
         skipped: names of changes that are not made.
     """
     headline, changes = clean_text(headline, skipped)
-    headline = " ".join(headline.split())
+    if (line := " ".join(headline.split())) != headline:
+        headline, more = clean_text(line, skipped)  # the start of a line may now be inside one
+        changes |= more
     article, more = clean_text(article, skipped)
     return CleanRow(headline, article, changes | more, find_cut(article))
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import ftfy
 
-from onion_lightning.data.cleaning.markup import may_have_link, may_have_tag, remove_markdown_links, remove_tags
+from onion_lightning.data.cleaning.markup import may_have_markdown, may_have_tag, remove_markdown, remove_tags
 
 __all__ = ["clean_text"]
 
@@ -83,7 +83,6 @@ PASSES: list[tuple[Callable[[str], bool], list[tuple[str, Callable[[str], str]]]
     (may_be_mojibake, [("encoding", repair_encoding)]),
     (has_entity, [("html_entities", unescape)]),
     (may_have_tag, [("html_tags", remove_tags)]),
-    (may_have_link, [("markdown_links", remove_markdown_links)]),
     (
         has_unprintable,
         [
@@ -93,6 +92,7 @@ PASSES: list[tuple[Callable[[str], bool], list[tuple[str, Callable[[str], str]]]
         ],
     ),
     (has_line_edge, [("spaces", partial(LINE_EDGE.sub, ""))]),
+    (may_have_markdown, [("markdown", remove_markdown)]),  # which is recognized by the starts of lines
     (may_be_decomposed, [("unicode_form", partial(unicodedata.normalize, "NFC"))]),
     (may_advertise, [("advertisement", partial(ADVERTISEMENT.sub, ""))]),
     (has_blank_lines, [("blank_lines", partial(BLANK_LINES.sub, "\n\n"))]),

@@ -33,7 +33,26 @@ def test_changes_that_are_skipped_are_not_made():
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "piece",
-    ["a - ", "!", "<!--", "<p ", "[a](/", "((", "…", "“", "â\x80", "A B", "a: ", "\n", "&amp", " ", "read the full "],
+    [
+        *(
+            "a - ",
+            "!",
+            "<!--",
+            "<p ",
+            "[a](/",
+            "((",
+            "…",
+            "“",
+            "â\x80",
+            "A B",
+            "a: ",
+            "\n",
+            "&amp",
+            " ",
+            "read the full ",
+        ),
+        *("*", "_(", "**a** ", "`a", "![", "[a](/b)", "# A\n", "> a\n\n", "[a]: /b\n", "a\n=\n", "\x80", "à¸\x81"),
+    ],
 )
 def test_a_long_cell_of_one_repeated_piece_takes_no_long_time(piece):
     text = piece * 50_000 + "x"
