@@ -42,6 +42,7 @@ DROP_REASONS = {
     "ragged": "the row has more cells than the header",
     "unreadable": "the row is not a JSON object, or cannot be decoded",
     "not_text": "the headline or the article is a list or an object without an obvious text",
+    "garbled": "the text is full of control or unassigned characters, and its encoding cannot be repaired",
     "missing_headline": "the headline is missing or blank",
     "missing_article": "the article is missing or blank",
     "only_headline": "the article is nothing but the headline",
@@ -67,12 +68,14 @@ class Corpus:
         read: number of rows read.
         dropped: number of rows dropped for each reason in `DROP_REASONS`.
         cleaned: number of rows, kept or dropped, affected by each change in `CHANGES`.
+        misread: number of rows repaired as a whole, by the encoding in which their UTF-8 was read.
     """
 
     splits: dict[str, datasets.Dataset]
     read: int
     dropped: dict[str, int]
     cleaned: dict[str, int]
+    misread: dict[str, int]
 
     @property
     def kept(self) -> int:
@@ -133,6 +136,7 @@ def load_corpus(
         read=len(rows.clean),
         dropped={name: counts[CODES[name]] for name in DROP_REASONS},
         cleaned={name: int(((changes >> bit) & 1).sum()) for bit, name in enumerate(CHANGES)},
+        misread=count_misread(rows.clean),
     )
     if corpus.kept == 0:
         why = ", ".join(f"{count} {name}" for name, count in corpus.dropped.items() if count)
@@ -147,6 +151,11 @@ def examine(path: str, columns: Columns, cleaning: Cleaning, filters: Filters) -
     """Read and clean all rows of a source, and decide which are kept. Arguments and errors are those of `load_corpus`."""
     raw = read_source(path, columns)
     return Examined(raw, judge(clean_rows(raw, cleaning), filters))
+
+
+def count_misread(clean: datasets.Dataset) -> dict[str, int]:
+    found = pc.value_counts(clean.data.column("misread")).to_pylist()
+    return {item["values"]: item["counts"] for item in found if item["values"]}
 
 
 def judge(clean: datasets.Dataset, filters: Filters) -> Judged:

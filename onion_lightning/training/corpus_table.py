@@ -48,6 +48,7 @@ def list_counts(report: CorpusReport) -> list[list[str | int]]:
     rows += [[f"dropped: {reason}", count] for reason, count in report.dropped.items() if count]
     rows += [["kept", report.kept]]
     rows += [[f"cleaned: {change}", count] for change, count in report.cleaned.items() if count]
+    rows += [[f"UTF-8 that was read as {encoding}", count] for encoding, count in report.misread.items()]
     rows += [["cut to max_length", report.cut]] if report.cut else []
     rows += [[split, count] for split, count in report.splits.items()]
     return rows

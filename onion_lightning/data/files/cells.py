@@ -10,11 +10,19 @@ TEXT_FIELDS = ("rendered", "text", "content")  # of an object in a cell, as in e
 
 
 class RawRow(TypedDict):
-    """A row before cleaning. A missing cell is None; `problem` is the reason to drop the row, or empty."""
+    """A row before cleaning.
+
+    Attributes:
+        headline: None for a missing cell.
+        article: None for a missing cell.
+        problem: the reason to drop the row, or empty.
+        misread: the encoding in which the UTF-8 of its table was read (`find_misreading`), or empty.
+    """
 
     headline: str | None
     article: str | None
     problem: str
+    misread: str
 
 
 class NotTextError(ValueError):

@@ -54,6 +54,7 @@ class Layout(NamedTuple):
         encoding: encoding of a text file.
         delimiter: character between the cells of a CSV file.
         escapechar: character before a quote in a cell of a CSV file, or "".
+        misread: the encoding in which its UTF-8 was read before it was written (`find_misreading`), or "".
         quiet: whether to leave warnings about the rows to a later reader.
     """
 
@@ -62,6 +63,7 @@ class Layout(NamedTuple):
     encoding: str = ""
     delimiter: str = ""
     escapechar: str = ""
+    misread: str = ""
     quiet: bool = False
 
 
@@ -184,10 +186,10 @@ def first_field(record: dict[str, Any], names: Iterable[str]) -> Any:
 def to_row(record: Record, layout: Layout) -> RawRow:
     """Convert a record to a row. What cannot be converted is the row's problem."""
     if isinstance(record, str):
-        return RawRow(headline=None, article=None, problem=record)
+        return RawRow(headline=None, article=None, problem=record, misread="")
     try:
         headline = as_text(first_field(record, layout.headline))
         article = as_text(first_field(record, layout.article))
     except NotTextError:
-        return RawRow(headline=None, article=None, problem="not_text")
-    return RawRow(headline=headline, article=article, problem="")
+        return RawRow(headline=None, article=None, problem="not_text", misread="")
+    return RawRow(headline=headline, article=article, problem="", misread=layout.misread)

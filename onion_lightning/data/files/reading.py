@@ -25,6 +25,7 @@ from onion_lightning.data.files.formats.excel import read_excel
 from onion_lightning.data.files.formats.json_rows import read_json
 from onion_lightning.data.files.formats.parquet import read_parquet
 from onion_lightning.data.files.formats.sqlite import SQLITE, read_sqlite
+from onion_lightning.data.files.misread import find_misreading
 from onion_lightning.data.files.opening import Table
 
 __all__ = ["JSON", "READERS", "Columns", "Layout", "RawRow", "Table", "find_layout", "read_table"]
@@ -43,7 +44,7 @@ READERS: dict[str, Reader] = {
 
 
 def find_layout(table: Table, columns: Columns) -> Layout | None:
-    """Find out how a table is to be read: its encoding, delimiter and columns.
+    """Find out how a table is to be read: its encoding, delimiter and columns, and whether its text was misread before.
 
     Returns:
         The layout for `read_table`, or None for a table without rows.
@@ -61,7 +62,8 @@ def find_layout(table: Table, columns: Columns) -> Layout | None:
         fixed = bool(names)
         first = list(islice(records, LOOK_AT))
         found = resolve_columns(layout, list(names), first, table.name, fixed)
-    return found._replace(quiet=False) if first else None
+    misread = find_misreading([to_row(record, found) for record in first], table.name)
+    return found._replace(misread=misread, quiet=False) if first else None
 
 
 def read_table(table: Table, layout: Layout) -> Iterator[RawRow]:

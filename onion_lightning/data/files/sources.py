@@ -25,6 +25,7 @@ from onion_lightning.data.files.columns import (
     Columns,
     Layout,
     NoColumnsError,
+    Record,
     accepted_names,
     fold,
     read_columns,
@@ -32,6 +33,7 @@ from onion_lightning.data.files.columns import (
     to_row,
 )
 from onion_lightning.data.files.locating import find_tables, is_hub_id
+from onion_lightning.data.files.misread import find_misreading
 from onion_lightning.data.files.opening import Table
 from onion_lightning.data.files.reading import JSON, find_layout, read_table
 from onion_lightning.errors import OnionError, shorten
@@ -42,7 +44,7 @@ __all__ = ["file_hash", "read_source"]
 log = logging.getLogger(__name__)
 
 RAW = datasets.Features({name: datasets.Value("string") for name in RawRow.__annotations__})
-READER = "2"  # part of the cache key: increment it whenever the same bytes give other rows
+READER = "3"  # part of the cache key: increment it whenever the same bytes give other rows
 SAMPLE = Path(__file__).parent.parent / "sample" / "onion_sample.csv"  # also in an installed package
 
 
@@ -187,7 +189,9 @@ def hub_layout(rows: datasets.Dataset, columns: Columns, path: str) -> Layout:
     names = rows.column_names
     wanted = [names[at] for at in read_columns(names, layout)]  # others may be images, which would be decoded
     first = rows.select_columns(wanted).select(range(min(LOOK_AT, len(rows)))) if wanted else []
-    return resolve_columns(layout, names, [fold_names(row) for row in first], path, fixed=True)
+    records: list[Record] = [fold_names(row) for row in first]
+    found = resolve_columns(layout, names, records, path, fixed=True)
+    return found._replace(misread=find_misreading([to_row(record, found) for record in records], path))
 
 
 def hub_row(row: dict[str, Any], layout: Layout) -> RawRow:

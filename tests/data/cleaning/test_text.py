@@ -16,9 +16,12 @@ from onion_lightning.data.cleaning.text import (
     WIDE_SPACE,
     ZERO_WIDTH,
     clean_text,
+    count_meaningless,
     has_unprintable,
     may_be_mojibake,
+    repair_encoding,
 )
+from tests.data.conftest import misread
 
 PIECES = st.sampled_from(
     [
@@ -97,6 +100,35 @@ def test_text_decoded_with_the_wrong_encoding_is_repaired(text, wrong):
     broken = text.encode().decode(wrong)
     assert clean_text(broken)[0] == text
     assert clean_text(f"An egg.\n{broken}\nA dog’s egg.")[0] == f"An egg.\n{text}\nA dog’s egg."
+
+
+THAI = "ไข่ชนะการเลือกตั้งวันนี้ ภาษาไทยเป็นเรื่องตลกมาก"
+
+
+@pytest.mark.parametrize(
+    "text", [misread(THAI, "cp874"), "“Ő” and caf\u00c3\u00a9\nĄ \x93egg\x94", "cafÃ©\n" + misread(THAI, "cp874")]
+)
+def test_text_that_cannot_be_repaired_as_a_whole_is_left_as_it_is(text):
+    assert repair_encoding(text) == text
+
+
+@pytest.mark.parametrize(
+    ("broken", "text"),
+    [
+        ("It’s the cafÃ©", "It’s the café"),  # both in one line
+        ("It’s the \x93egg\x94 of São", "It’s the “egg” of São"),
+        ("An egg cost 5â‚¬.", "An egg cost 5€."),
+    ],
+)
+def test_a_stray_misread_character_is_repaired(broken, text):
+    assert clean_text(broken) == (text, {"encoding"})
+
+
+def test_characters_without_a_meaning_are_counted_unless_they_can_be_repaired():
+    assert count_meaningless("“It’s”\n\tthe egg 🥚") == 0
+    assert count_meaningless("It’s the \x93egg\x94") == 0
+    assert count_meaningless("ไข\ufffd egg \u0378 \x85") == 2
+    assert count_meaningless(misread(THAI, "cp874")) > len(THAI) / 4
 
 
 PROSE = st.lists(
