@@ -111,14 +111,14 @@ class Edit(NamedTuple):
 
 
 class Parser(MarkdownIt):
-    """CommonMark with strikethrough, without what means the same in plain text: lists, indentation and lines of dashes.
+    """CommonMark with strikethrough, without what means the same in plain text: lists and indentation.
 
     HTML and entities are left to other changes.
     """
 
     def __init__(self) -> None:
         super().__init__("commonmark")
-        self.disable(["normalize", "text_join", "code", "list", "hr", "html_block"])
+        self.disable(["normalize", "text_join", "code", "list", "html_block"])
         self.disable(["html_inline", "entity", "autolink", "reference"])
         self.enable("strikethrough")
         self.inline.ruler.at("emphasis", emphasis)

@@ -106,7 +106,13 @@ THAI = "ไข่ชนะการเลือกตั้งวันนี้
 
 
 @pytest.mark.parametrize(
-    "text", [misread(THAI, "cp874"), "“Ő” and caf\u00c3\u00a9\nĄ \x93egg\x94", "cafÃ©\n" + misread(THAI, "cp874")]
+    "text",
+    [
+        misread(THAI, "cp874"),
+        "“Ő” and caf\u00c3\u00a9\nĄ \x93egg\x94",
+        "cafÃ©\n" + misread(THAI, "cp874"),
+        "cafÃ©\nâ‚¬â„Ã„Å“Ä",
+    ],
 )
 def test_text_that_cannot_be_repaired_as_a_whole_is_left_as_it_is(text):
     assert repair_encoding(text) == text
