@@ -25,6 +25,10 @@ def test_a_headline_is_found_in_the_article_with_and_without_the_name_of_the_sit
         assert finish_row(row, repeated)[:2] == ("Egg Wins", "An egg won.")
 
 
+def test_a_headline_of_several_lines_is_cleaned_as_the_line_that_it_becomes():
+    assert clean_texts("**Egg\n\nWins**", "An egg.")[:3] == ("Egg Wins", "An egg.", {"markdown"})
+
+
 def test_changes_that_are_skipped_are_not_made():
     row = clean_texts("Egg Wins", "Egg Wins\n<b>An egg</b>", frozenset(CHANGES))
     assert finish_row(row, skipped=frozenset(CHANGES))[:3] == ("Egg Wins", "Egg Wins\n<b>An egg</b>", set())
