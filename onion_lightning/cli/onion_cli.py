@@ -232,8 +232,7 @@ class OnionCLI(LightningCLI):
             "plugins": [*plugins, AtomicCheckpointIO(report)],
             "accelerator": choose_accelerator(self.options.trainer.accelerator),
             "precision": self.precision(plugins),
-            "inference_mode": built.trainer.inference_mode
-            and not self.options.model.shard,  # see model/sharding/layers.py
+            "inference_mode": built.trainer.inference_mode and not self.options.model.shard,  # see sharding/layers.py
             # Off by default: its table does not account for 8-bit weights.
             "enable_model_summary": bool(built.trainer.enable_model_summary),
             "enable_checkpointing": fits,  # `callbacks` obeys the flag

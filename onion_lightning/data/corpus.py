@@ -43,6 +43,7 @@ DROP_REASONS = {
     "ragged": "the row has more cells than the header",
     "unreadable": "the row is not a JSON object, or cannot be decoded",
     "not_text": "the headline or the article is a list or an object without an obvious text",
+    "garbled": "the text is full of control or unassigned characters, and its encoding cannot be repaired",
     "missing_headline": "the headline is missing or blank",
     "missing_article": "the article is missing or blank",
     "only_headline": "the article is nothing but the headline",
@@ -70,6 +71,7 @@ class Corpus:
         cleaned: number of rows, kept or dropped, affected by each change in `CHANGES`.
         sources: number of rows read from each source.
         source: for each split, the place in `sources` of each row's source, of shape (rows,).
+        misread: number of rows repaired as a whole, by the encoding in which their UTF-8 was read.
     """
 
     splits: dict[str, datasets.Dataset]
@@ -78,6 +80,7 @@ class Corpus:
     cleaned: dict[str, int]
     sources: dict[str, int]
     source: dict[str, np.ndarray]
+    misread: dict[str, int]
 
     @property
     def kept(self) -> int:
@@ -150,6 +153,7 @@ def load_corpus(
         cleaned={name: int(((changes >> bit) & 1).sum()) for bit, name in enumerate(CHANGES)},
         sources={path: len(part) for path, part in zip(paths, parts, strict=True)},
         source={name: np.searchsorted(ends, at, side="right") for name, at in places.items()},
+        misread=count_misread(rows.clean),
     )
     if corpus.kept == 0:
         why = ", ".join(f"{count} {name}" for name, count in corpus.dropped.items() if count)
@@ -164,6 +168,11 @@ def examine(paths: Sequence[str], columns: Columns, cleaning: Cleaning, filters:
     """Read and clean all rows, and decide which are kept. Arguments and errors are those of `load_corpus`."""
     raw = list(read_sources(paths, columns))
     return Examined(join(raw), judge(join([clean_rows(rows, cleaning) for rows in raw]), filters))
+
+
+def count_misread(clean: datasets.Dataset) -> dict[str, int]:
+    found = pc.value_counts(clean.data.column("misread")).to_pylist()
+    return {item["values"]: item["counts"] for item in found if item["values"]}
 
 
 def judge(clean: datasets.Dataset, filters: Filters) -> Judged:

@@ -45,6 +45,7 @@ class CorpusReport:
         kept: number of rows in all splits.
         dropped: number of rows dropped for each reason in `corpus.DROP_REASONS`.
         cleaned: number of rows affected by each change in `cleaning.CHANGES`.
+        misread: number of rows repaired as a whole, by the encoding in which their UTF-8 was read.
         cut: number of kept rows that were cut to `--data.max_length`.
         splits: number of rows in each split.
         tokens: tokens per example.
@@ -55,6 +56,7 @@ class CorpusReport:
     kept: int
     dropped: dict[str, int]
     cleaned: dict[str, int]
+    misread: dict[str, int]
     cut: int
     splits: dict[str, int]
     tokens: TokenCounts
@@ -110,6 +112,7 @@ def encode_corpus(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length
         kept=corpus.kept - too_long,
         dropped=corpus.dropped | {"too_long": corpus.dropped["too_long"] + too_long},
         cleaned=corpus.cleaned,
+        misread=corpus.misread,
         cut=cut,
         splits={split: len(rows) for split, rows in ids.items()},
         tokens=count_tokens(np.concatenate(full_lengths)),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from onion_lightning.data.cleaning.settings import Cleaning, Filters, NearDuplicates, Truncated
+from onion_lightning.data.cleaning.settings import RENAMED, Cleaning, Filters, NearDuplicates, Truncated
 from onion_lightning.data.collate import ExampleBatches, HeadlineBatches
 from onion_lightning.data.files.columns import Columns
 from onion_lightning.data.flags import check_flags, check_length, check_split, identify, saved_flags
@@ -40,11 +40,9 @@ class OnionDataModule(pl.LightningDataModule):
             sheet of a workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging
             Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus).
         headline_column: name of the headline column, or of the column with headline and article; by default, title or
-            headline (case-insensitive), or the prompts of other formats (see onion_lightning/data/README.md). A dot selects a
-            field inside an object, as in title.rendered.
-        article_column: name of the article column; by default, content, article, text, body, article_text, news_body,
-            body_text, full_text, story or selftext (case-insensitive), of several the one with the longest text in the first
-            200 rows, or the completions of other formats. A dot selects a field inside an object, as in content.rendered.
+            headline, or what the formats of other tools have. A dot selects a field inside an object, as in title.rendered.
+        article_column: name of the article column; by default, content, article, text, body, story and others, or what the
+            formats of other tools have (see onion_lightning/data/README.md). A dot selects a field, as in content.rendered.
         encoding: encoding of CSV, TSV and JSON files, such as utf-8, cp1251 or shift_jis; by default, it is detected.
         delimiter: character between the cells of CSV and TSV files (\\t for a tab); by default, it is detected.
         escapechar: character before a quote inside a cell of CSV and TSV files, or "" for none; by default, it is detected.
@@ -106,9 +104,9 @@ class OnionDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.paths = [path] if isinstance(path, str) else path
-        quotechar = "" if quotechar == "none" else quotechar
-        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar, separator, quotechar)
-        self.cleaning = Cleaning(min_words, truncated, tuple(skip_cleaning or ()))
+        quote = "" if quotechar == "none" else quotechar
+        self.columns = Columns(headline_column, article_column, encoding, delimiter, escapechar, separator, quote)
+        self.cleaning = Cleaning(min_words, truncated, tuple(RENAMED.get(name, name) for name in skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
         self.max_length = max_length

@@ -50,6 +50,7 @@ def list_counts(report: CorpusReport) -> list[list[str | int]]:
     rows += [["kept", report.kept]]
     rows += [[f"kept from {path}", counts["kept"]] for path, counts in report.sources.items()]
     rows += [[f"cleaned: {change}", count] for change, count in report.cleaned.items() if count]
+    rows += [[f"UTF-8 that was read as {encoding}", count] for encoding, count in report.misread.items()]
     rows += [["cut to max_length", report.cut]] if report.cut else []
     rows += [[split, count] for split, count in report.splits.items()]
     return rows

@@ -88,11 +88,39 @@ class Maker:
         tags = self.draw.choice(['<p class="x">{}</p>', "<div>{}</div>", "{}<br><br>", "<p><b>{}</b></p>"])
         return Row(headline, "".join(map(tags.format, lines)), "html_tags", (headline, "\n\n".join(lines)))
 
-    def markdown_links(self) -> Row:
+    def markdown(self) -> Row:
+        """Markdown at the start of a paragraph, in a heading, a quotation, an image, a footnote or the headline."""
         headline, lines = self.pair()
+        title, clean, text = headline, "\n\n".join(lines), "\n\n".join(lines)
         first, _, rest = lines[0].partition(" ")
-        dirty = f"[{first}](https://example.com/{self.draw.randrange(99)}) {rest}"
-        return Row(headline, "\n".join([dirty, *lines[1:]]), "markdown_links", (headline, "\n".join(lines)))
+        number, heading = self.draw.randrange(99), self.headline()
+        mark = self.draw.choice(["**", "*", "_", "__", "***", "`", "~~"])
+        match self.draw.randrange(9):
+            case 0:
+                text = f"[{first}](https://example.com/{number}) {rest}" + text[len(lines[0]) :]
+            case 1:
+                text = f"{mark}{first}{mark} {rest}" + text[len(lines[0]) :]
+            case 2:
+                text = f"{mark}{lines[0]}{mark}" + text[len(lines[0]) :]
+            case 3:
+                text, clean = f"{text}\n\n## {heading}\n\n{rest}", f"{text}\n\n{heading}\n\n{rest}"
+            case 4:
+                text = f"{text}\n\n> {lines[0]}\n>\n> {lines[1]}\n\n{rest}"
+                clean = f"{clean}\n\n{lines[0]}\n\n{lines[1]}\n\n{rest}"
+            case 5:
+                text = f"![{first}](images/{number}.jpg)\n\n{text}\n\n![{first}](/{number}.png)"
+            case 6:
+                text = f"[{first}][{number}] {rest}{text[len(lines[0]) :]}\n\n[{number}]: https://example.com/{number}"
+            case 7:
+                title = self.draw.choice(["# {}", "**{}**", "*{}*"]).format(headline)
+            case 8:
+                text, clean = f"```\n{rest}\n```\n\n{text}", f"{rest}\n\n{text}"
+        return Row(title, text, "markdown", (headline, clean))
+
+    def garbled(self) -> Row:
+        thai = "".join(self.draw.choices("กขคงจฉชญดตถทธนบปผฝพฟภมยรลวศษสหฬอฮะาิีึืุู", k=200))
+        wrong = "".join(bytes([byte]).decode("cp874", "ignore") or chr(byte) for byte in thai.encode())
+        return Row(self.headline(), wrong, "garbled", None)
 
     def repeated_headline(self) -> Row:
         headline, lines = self.pair()
@@ -186,6 +214,15 @@ class Maker:
                 f"{first} [one](two) 3 < 4 > 2",
                 f"Déjà vu: “{first}”—it’s señor Ærø",
                 f"{headline.split()[0]}: {first}",
+                f"sh*t, f*ck and b**ch {first}",
+                f"*_* {first} -_- -_- ¯\\_(ツ)_/¯",
+                f"# of eggs: 2 * 3 * 4 #egg_{headline.split()[0]}_ @egg_man_",
+                f"> {first}\n{self.sentence()}",
+                f"On May 3, 2024, {self.headline()} wrote:\n> {first}\n\n{self.sentence()}",
+                f"{self.draw.randrange(1, 30)}. MAY, TOLEDO—{first}",
+                f"``{first}'' he said. ``{self.sentence()}''",
+                f"{first}\n* * *\n{self.sentence()}",
+                f"{first} {self.sentence(5)[:-1]}*\n*{self.sentence(4)}",
             ]
         )
         lines.append(
@@ -213,8 +250,8 @@ class Maker:
         yield Row(title, other, "", (title, other))
 
 
-RULES = "encoding html_tags markdown_links repeated_headline boilerplate site_name dateline".split()
-REASONS = "only_headline truncated too_short other_language near_duplicate".split()
+RULES = "encoding html_tags markdown repeated_headline boilerplate site_name dateline".split()
+REASONS = "garbled only_headline truncated too_short other_language near_duplicate".split()
 
 
 def make(count: int) -> list[Row]:

@@ -32,6 +32,11 @@ def write_csv(path: Path, rows: list, header: tuple = ("Title", "Published Time"
     return path
 
 
+def misread(text: str, encoding: str) -> str:
+    """UTF-8 as it looks when it is decoded with another encoding; undefined bytes become controls, as on Windows."""
+    return "".join(bytes([byte]).decode(encoding, "ignore") or chr(byte) for byte in text.encode())
+
+
 def put(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

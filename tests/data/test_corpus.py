@@ -23,6 +23,7 @@ MESS = {
     "repeated_headline": [("Kept Row 1", "t", body(3)), ("KEPT  ROW 1", "t", body(4))],
     "repeated_article": [("Another Title", "t", body(101))],
     "shared_article": [(f"Boilerplate {i}", "t", body(5)) for i in range(3)],
+    "garbled": [("Not To Be Read", "t", f"{body(8)} ไข\u0e00\x81\x82\x83\ufffd\ufffd")],
     "ragged": [("Too", "many", body(6), "cells", "here")],
 }
 

@@ -49,7 +49,7 @@ def test_token_counts_are_taken_before_examples_are_cut(corpus, tokenizer):
 def test_the_json_report_has_these_keys_in_this_order(corpus, tokenizer):
     report = encode_corpus(corpus, tokenizer, 200, "cut").report
     written = json.loads(report.to_json())
-    assert list(written) == ["read", "kept", "dropped", "cleaned", "cut", "splits", "tokens"]
+    assert list(written) == ["read", "kept", "dropped", "cleaned", "misread", "cut", "splits", "tokens"]
     assert list(written["splits"]) == ["train", "validation", "test"]
     assert list(written["tokens"]) == ["mean", "median", "p95", "max"]
     assert list(written["dropped"]) == list(DROP_REASONS)

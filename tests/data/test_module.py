@@ -49,6 +49,12 @@ def test_a_jsonl_file_with_a_lone_surrogate_loses_at_most_its_row(make, tmp_path
     assert (data.report.read, data.report.kept) == (21, 20)
 
 
+def test_the_old_name_of_a_cleaning_rule_turns_it_off(make):
+    data = make(skip_cleaning=["markdown_links", "html_tags"])
+    assert data.cleaning.skipped == ("markdown", "html_tags")
+    assert data.flags()["skip_cleaning"] == ["markdown", "html_tags"]
+
+
 def test_the_flags_for_reading_reach_the_file(make, tmp_path):
     rows = [{"title": f"Ego {i}", "text": f"Он Иванов; {body(i)}".replace("—", "-")} for i in range(20)]
     lines = [f'{row["title"]}|"{row["text"]} ^"Egg^" 1"' for row in rows]

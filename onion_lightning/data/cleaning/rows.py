@@ -6,7 +6,8 @@ from typing import NamedTuple
 from onion_lightning.data.cleaning.boilerplate import remove_lines, remove_site_name
 from onion_lightning.data.cleaning.edges import find_cut, mend_dateline
 from onion_lightning.data.cleaning.headlines import drop_repeated_headline
-from onion_lightning.data.cleaning.text import clean_text
+from onion_lightning.data.cleaning.text import clean_text, count_meaningless
+from onion_lightning.data.files.misread import decode_row
 
 __all__ = ["CHANGES", "NO_REPEATS", "CleanRow", "Repeated", "clean_row", "clean_texts", "finish_row"]
 
@@ -19,15 +20,16 @@ CHANGES = {
     "blank_lines": "runs of blank lines collapsed to one",
     "advertisement": "lines that contain only “Advertisement” removed",
     "repeated_headline": "headline removed from the start of its own article",
-    "encoding": "characters repaired that were decoded with the wrong encoding",
+    "encoding": "text repaired that was decoded with the wrong encoding",
     "html_tags": "HTML tags removed, paragraphs kept",
-    "markdown_links": "Markdown links replaced with their text",
+    "markdown": "Markdown converted to text",
     "boilerplate": "lines removed that are repeated in many articles",
     "site_name": "last part of the headline removed that is repeated in many headlines",
     "dateline": "lost dash put back between dateline and article",
     "cut_marker": "marker removed where an aggregator cut the article off, with --data.truncated cut",
     "instruction": "beginning and end of the prompt removed that 95% of the first prompts share",
 }
+GARBLED = 0.02  # share of the characters of a row
 
 
 class CleanRow(NamedTuple):
@@ -39,6 +41,8 @@ class CleanRow(NamedTuple):
         changes: keys of `CHANGES`.
         cut: where an aggregator cut the article off; None if it did not.
         repeats: whether the article was nothing but the headline.
+        misread: the encoding that the row was repaired from as a whole; "" if it was not.
+        garbled: whether the row is full of characters without a meaning, and could not be repaired.
     """
 
     headline: str
@@ -46,6 +50,8 @@ class CleanRow(NamedTuple):
     changes: set[str]
     cut: int | None = None
     repeats: bool = False
+    misread: str = ""
+    garbled: bool = False
 
 
 class Repeated(NamedTuple):
@@ -58,18 +64,28 @@ class Repeated(NamedTuple):
 NO_REPEATS = Repeated(frozenset(), frozenset())
 
 
-def clean_texts(headline: str, article: str, skipped: Set[str] = frozenset()) -> CleanRow:
+def clean_texts(headline: str, article: str, skipped: Set[str] = frozenset(), misread: str = "") -> CleanRow:
     """Clean headline and article, each as a text. The headline is joined into one line; a blank cell becomes empty.
 
     Args:
         headline: of the row.
         article: of the row.
         skipped: names of changes that are not made.
+        misread: the encoding that the rows of the same table were read in instead of UTF-8, or "".
     """
+    repaired, garbled = "", False
+    if "encoding" not in skipped:
+        decoded = decode_row(headline, article, misread) if misread else None
+        if decoded and decoded != (headline, article):
+            (headline, article), repaired = decoded, misread
+        garbled = sum(map(count_meaningless, (headline, article))) > GARBLED * len(headline + article)
     headline, changes = clean_text(headline, skipped)
-    headline = " ".join(headline.split())
+    if (line := " ".join(headline.split())) != headline:
+        headline, more = clean_text(line, skipped)  # the start of a line may now be inside one
+        changes |= more
     article, more = clean_text(article, skipped)
-    return CleanRow(headline, article, changes | more, find_cut(article))
+    changes |= more | ({"encoding"} if repaired else set())
+    return CleanRow(headline, article, changes, find_cut(article), misread=repaired, garbled=garbled)
 
 
 def finish_row(row: CleanRow, repeated: Repeated = NO_REPEATS, skipped: Set[str] = frozenset()) -> CleanRow:

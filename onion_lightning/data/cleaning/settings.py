@@ -2,10 +2,11 @@
 
 from typing import Literal, NamedTuple
 
-__all__ = ["Cleaning", "Filters", "NearDuplicates", "Truncated"]
+__all__ = ["RENAMED", "Cleaning", "Filters", "NearDuplicates", "Truncated"]
 
 Truncated = Literal["drop", "cut", "keep"]
 NearDuplicates = Literal["drop", "keep"]
+RENAMED = {"markdown_links": "markdown"}  # changes under the names that older commands and checkpoints have for them
 
 
 class Cleaning(NamedTuple):

@@ -24,8 +24,8 @@ from onion_lightning.seeding import hash64
 
 __all__ = ["clean_rows", "column_values", "list_values", "map_rows"]
 
-CLEANER = "3"  # part of the cache key: increment it whenever cleaning changes
-TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem")}
+CLEANER = "4"  # part of the cache key: increment it whenever cleaning changes
+TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem", "misread")}
 KEYS = {name: datasets.List(datasets.Value("int64")) for name in ("lines", "longest", "names")}
 FLAGS = {"changes": datasets.Value("int64"), "whole": datasets.Value("bool")}
 FIRST = datasets.Features(TEXTS | FLAGS | KEYS)
@@ -41,9 +41,9 @@ def clean_rows(rows: datasets.Dataset, how: Cleaning) -> datasets.Dataset:
         how: the settings.
 
     Returns:
-        The rows, in their order, with `problem` (the reason to drop the row, or ""), `changes` (a bit mask in the order of
-        `CHANGES`), `whole` (whether the article ends where its text does) and a 64-bit key for the headline and for the
-        article.
+        The rows, in their order, with `problem` (the reason to drop the row, or ""), `misread` (the encoding that the row was
+        repaired from as a whole, or ""), `changes` (a bit mask in the order of `CHANGES`), `whole` (whether the article ends
+        where its text does) and a 64-bit key for the headline and for the article.
     """
     first = map_rows(rows, partial(clean_batch, how=how), FIRST, repr(how), "cleaning")
     del rows  # both tables are memory-mapped files, and count as memory while they are in use
@@ -72,17 +72,20 @@ def map_rows(
 
 def clean_batch(batch: dict[str, list[Any]], how: Cleaning, counter: Counter) -> pa.Table:
     counter.begin(len(batch["headline"]))
-    rows = zip(batch["headline"], batch["article"], batch["problem"], batch["before"], batch["after"], strict=True)
-    columns = list(zip(*(clean_first(h or "", a or "", p, b, e, how) for h, a, p, b, e in rows), strict=True))
+    rows = zip(*(batch[name] for name in (*TEXTS, "before", "after")), strict=True)
+    columns = list(zip(*(clean_first(h or "", a or "", p, m, b, e, how) for h, a, p, m, b, e in rows), strict=True))
     return pa.table(columns, schema=FIRST.arrow_schema)  # `datasets` takes longer to convert lists
 
 
-def clean_first(headline: str, article: str, problem: str, before: int, after: int, how: Cleaning) -> tuple[Any, ...]:
+def clean_first(
+    headline: str, article: str, problem: str, misread: str, before: int, after: int, how: Cleaning
+) -> tuple[Any, ...]:
     """Clean a row on its own. Returns the columns of `FIRST`."""
     instructed = (before or after) and "instruction" not in how.skipped
     headline = headline[before : len(headline) - after] if instructed else headline
-    row = clean_texts(headline, article, frozenset(how.skipped))
+    row = clean_texts(headline, article, frozenset(how.skipped), misread)
     row.changes.update({"instruction"} if instructed else ())
+    problem = problem or ("garbled" if row.garbled else "")
     article, whole = row.article, True
     if row.cut is not None and how.truncated == "cut" and "cut_marker" not in how.skipped:
         article, whole = article[: row.cut], False
@@ -91,7 +94,7 @@ def clean_first(headline: str, article: str, problem: str, before: int, after: i
         problem = problem or "truncated"
     lines, longest = article_keys(article) if not problem else ([], [0] * CONTEXT)
     names = headline_keys(row.headline) if not problem else []
-    return row.headline, article, problem, bits(row.changes), whole, lines, longest, names
+    return row.headline, article, problem, row.misread, bits(row.changes), whole, lines, longest, names
 
 
 def bits(changes: set[str]) -> int:
@@ -116,14 +119,21 @@ def finish_batch(batch: dict[str, list[Any]], repeated: Repeated, how: Cleaning,
 
 
 def clean_last(
-    headline: str, article: str, problem: str, changes: int, whole: bool, repeated: Repeated, how: Cleaning
+    headline: str,
+    article: str,
+    problem: str,
+    misread: str,
+    changes: int,
+    whole: bool,
+    repeated: Repeated,
+    how: Cleaning,
 ) -> tuple[Any, ...]:
     """Finish a row. Returns the columns of `CLEAN`."""
     row = finish_row(CleanRow(headline, article, set()), repeated, frozenset(how.skipped))
     words = " ".join(split_words(row.article))
     problem = problem or problem_of(row, how.min_words)
     keys = hash64(headline_key(row.headline)), hash64(words)
-    return row.headline, row.article, problem, changes | bits(row.changes), whole, *keys
+    return row.headline, row.article, problem, misread, changes | bits(row.changes), whole, *keys
 
 
 def problem_of(row: CleanRow, min_words: int) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Set
 from functools import partial
 
 import ftfy
+import regex
+from ftfy.badness import is_bad
 
-from onion_lightning.data.cleaning.markup import may_have_link, may_have_tag, remove_markdown_links, remove_tags
+from onion_lightning.data.cleaning.markup import may_have_markdown, may_have_tag, remove_markdown, remove_tags
 
-__all__ = ["clean_text"]
+__all__ = ["clean_text", "count_meaningless"]
 
 MISREAD_AS = ("latin-1", "cp1252", "mac_roman")
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -35,6 +37,9 @@ def decoded(first: int, last: int) -> str:
 # A misread character is a lead byte and one or more continuation bytes, of which a no-break space may have become a plain
 # one ("Ã "). Bytes from 0x80 to 0x9f alone are punctuation of cp1252 that was read as Latin-1.
 SUSPECT = re.compile(f"[{decoded(0xC2, 0xF4)}][{decoded(0x80, 0xBF)}]|Ã |[\x80-\x84\x86-\x9f]")
+CONTROL = re.compile("[\x80-\x84\x86-\x9f]")
+WESTERN = re.compile(f"[\x00-\xff{re.escape(bytes(range(0x80, 0xA0)).decode('cp1252', 'ignore'))}]*")
+MEANINGLESS = regex.compile(r"[\x80-\x84\x86-\x9f\ufffd\p{Cn}]")
 
 
 def may_be_mojibake(text: str) -> bool:
@@ -43,8 +48,23 @@ def may_be_mojibake(text: str) -> bool:
 
 
 def repair_encoding(text: str) -> str:
-    """Decode each line again where ftfy is certain. A text may be broken in a few lines only (a quoted post, say)."""
-    return "\n".join(ftfy.fix_encoding(line) if may_be_mojibake(line) else line for line in text.split("\n"))
+    """Decode each line again where ftfy is certain. A text may be broken in a few lines only (a quoted post, say).
+
+    A text of which a part cannot be repaired is left as it is. Control characters alone are punctuation only among letters
+    of Western Europe; elsewhere they are what remains of other letters.
+    """
+    how = ftfy.TextFixerConfig(fix_c1_controls=WESTERN.fullmatch(text) is not None)
+    lines = [ftfy.fix_encoding(line, how) if may_be_mojibake(line) else line for line in text.split("\n")]
+    repaired = "\n".join(lines)
+    wrong = CONTROL.search(repaired) or any(is_bad(line) for line in lines if may_be_mojibake(line))
+    return text if wrong else repaired
+
+
+def count_meaningless(text: str) -> int:
+    """Return the number of characters that cannot be repaired and mean nothing: C1 controls, unassigned ones and U+FFFD."""
+    if text.isascii() or ("\ufffd" not in text and not has_unprintable(text)) or not MEANINGLESS.search(text):
+        return 0
+    return len(MEANINGLESS.findall(repair_encoding(text)))
 
 
 def unescape(text: str) -> str:
@@ -83,7 +103,6 @@ PASSES: list[tuple[Callable[[str], bool], list[tuple[str, Callable[[str], str]]]
     (may_be_mojibake, [("encoding", repair_encoding)]),
     (has_entity, [("html_entities", unescape)]),
     (may_have_tag, [("html_tags", remove_tags)]),
-    (may_have_link, [("markdown_links", remove_markdown_links)]),
     (
         has_unprintable,
         [
@@ -93,6 +112,7 @@ PASSES: list[tuple[Callable[[str], bool], list[tuple[str, Callable[[str], str]]]
         ],
     ),
     (has_line_edge, [("spaces", partial(LINE_EDGE.sub, ""))]),
+    (may_have_markdown, [("markdown", remove_markdown)]),  # which is recognized by the starts of lines
     (may_be_decomposed, [("unicode_form", partial(unicodedata.normalize, "NFC"))]),
     (may_advertise, [("advertisement", partial(ADVERTISEMENT.sub, ""))]),
     (has_blank_lines, [("blank_lines", partial(BLANK_LINES.sub, "\n\n"))]),

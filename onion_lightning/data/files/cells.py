@@ -18,6 +18,7 @@ class RawRow(TypedDict):
         problem: the reason to drop the row, or empty.
         before: number of characters of the instruction before the headline.
         after: number of characters of the instruction after it.
+        misread: the encoding in which the UTF-8 of its table was read (`find_misreading`), or empty.
     """
 
     headline: str | None
@@ -25,6 +26,7 @@ class RawRow(TypedDict):
     problem: str
     before: int
     after: int
+    misread: str
 
 
 class NotTextError(ValueError):

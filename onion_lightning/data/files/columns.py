@@ -89,6 +89,7 @@ class Layout(NamedTuple):
         escapechar: character before a quote in a cell of a CSV file, or "".
         quotechar: character around a cell of a CSV file, or "" for none; None to find out whether quotation marks are text.
         sheet: title of the sheet of a workbook.
+        misread: the encoding in which its UTF-8 was read before it was written (`find_misreading`), or "".
         quiet: whether to leave warnings about the rows to a later reader.
         pair: what becomes of the columns.
     """
@@ -100,6 +101,7 @@ class Layout(NamedTuple):
     escapechar: str = ""
     quotechar: str | None = None
     sheet: str = ""
+    misread: str = ""
     quiet: bool = False
     pair: Pair = Pair()
 

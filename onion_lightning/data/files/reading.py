@@ -17,6 +17,7 @@ from onion_lightning.data.files.formats.excel import EXCEL, find_sheet, read_exc
 from onion_lightning.data.files.formats.json_rows import read_json
 from onion_lightning.data.files.formats.parquet import read_parquet
 from onion_lightning.data.files.formats.sqlite import SQLITE, read_sqlite
+from onion_lightning.data.files.misread import find_misreading
 from onion_lightning.data.files.opening import Table
 from onion_lightning.data.files.pairs.choosing import choose_pair
 from onion_lightning.data.files.pairs.rows import to_row
@@ -66,7 +67,8 @@ def find_columns(table: Table, layout: Layout, columns: Columns) -> Layout | Non
             first = list(islice(records, LOOK_AT))
         found = choose_pair(wanted, columns, list(names), first, table.name, fixed)
         if found is not None:
-            return found._replace(quiet=False) if first else None
+            misread = find_misreading([to_row(record, found) for record in first], table.name)
+            return found._replace(misread=misread, quiet=False) if first else None
         if not fixed:
             break
     raise missing_column(columns, list(names), first, table.name)

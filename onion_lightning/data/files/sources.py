@@ -32,6 +32,7 @@ from onion_lightning.data.files.columns import (
     read_columns,
 )
 from onion_lightning.data.files.locating import find_tables, is_hub_id
+from onion_lightning.data.files.misread import find_misreading
 from onion_lightning.data.files.opening import Table
 from onion_lightning.data.files.pairs.choosing import choose_pair
 from onion_lightning.data.files.pairs.rows import to_row
@@ -43,9 +44,9 @@ __all__ = ["file_hash", "join", "read_sources"]
 
 log = logging.getLogger(__name__)
 
-TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem")}
+TEXTS = {name: datasets.Value("string") for name in ("headline", "article", "problem", "misread")}
 RAW = datasets.Features(TEXTS | {name: datasets.Value("int32") for name in ("before", "after")})
-READER = "4"  # part of the cache key: increment it whenever the same bytes give other rows
+READER = "5"  # part of the cache key: increment it whenever the same bytes give other rows
 SAMPLE = Path(__file__).parent.parent / "sample" / "onion_sample.csv"  # also in an installed package
 
 
@@ -203,7 +204,7 @@ def hub_layout(rows: datasets.Dataset, columns: Columns, path: str) -> Layout:
         first: list[Record] = [fold_names(row) for row in head]
         found = choose_pair(layout, columns, names, first, path, fixed=True)
         if found is not None:
-            return found
+            return found._replace(misread=find_misreading([to_row(record, found) for record in first], path))
     raise missing_column(columns, names, first, path)
 
 

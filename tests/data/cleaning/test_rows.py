@@ -25,6 +25,10 @@ def test_a_headline_is_found_in_the_article_with_and_without_the_name_of_the_sit
         assert finish_row(row, repeated)[:2] == ("Egg Wins", "An egg won.")
 
 
+def test_a_headline_of_several_lines_is_cleaned_as_the_line_that_it_becomes():
+    assert clean_texts("**Egg\n\nWins**", "An egg.")[:3] == ("Egg Wins", "An egg.", {"markdown"})
+
+
 def test_changes_that_are_skipped_are_not_made():
     row = clean_texts("Egg Wins", "Egg Wins\n<b>An egg</b>", frozenset(CHANGES))
     assert finish_row(row, skipped=frozenset(CHANGES))[:3] == ("Egg Wins", "Egg Wins\n<b>An egg</b>", set())
@@ -33,7 +37,26 @@ def test_changes_that_are_skipped_are_not_made():
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "piece",
-    ["a - ", "!", "<!--", "<p ", "[a](/", "((", "…", "“", "â\x80", "A B", "a: ", "\n", "&amp", " ", "read the full "],
+    [
+        *(
+            "a - ",
+            "!",
+            "<!--",
+            "<p ",
+            "[a](/",
+            "((",
+            "…",
+            "“",
+            "â\x80",
+            "A B",
+            "a: ",
+            "\n",
+            "&amp",
+            " ",
+            "read the full ",
+        ),
+        *("*", "_(", "**a** ", "`a", "![", "[a](/b)", "# A\n", "> a\n\n", "[a]: /b\n", "a\n=\n", "\x80", "à¸\x81"),
+    ],
 )
 def test_a_long_cell_of_one_repeated_piece_takes_no_long_time(piece):
     text = piece * 50_000 + "x"

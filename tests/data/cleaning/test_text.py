@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from onion_lightning.data.cleaning.markup import may_have_markdown
 from onion_lightning.data.cleaning.rows import CHANGES, clean_row
 from onion_lightning.data.cleaning.text import (
     LINE_ENDING,
@@ -15,9 +16,12 @@ from onion_lightning.data.cleaning.text import (
     WIDE_SPACE,
     ZERO_WIDTH,
     clean_text,
+    count_meaningless,
     has_unprintable,
     may_be_mojibake,
+    repair_encoding,
 )
+from tests.data.conftest import misread
 
 PIECES = st.sampled_from(
     [
@@ -36,6 +40,7 @@ PIECES = st.sampled_from(
         "</b>",
         "<",
         "[a](/b)",
+        *("*", "**", "_", "`", "~~", "# ", "> ", "\\", "```\n", "![a](/b)", "[a]: /b\n", "=\n", "egg"),
         "Ã©",
         "â\x80\x99",
     ]
@@ -53,7 +58,8 @@ TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join))
         ("it\u00e2\u0080\u0099s", "it’s", "encoding"),
         ("Area Manâ€™s Egg", "Area Man’s Egg", "encoding"),
         ("a &lt;b&gt;bold&lt;/b&gt; egg", "a bold egg", "html_tags"),
-        ("an [egg](https://example.com/egg_(food)) won", "an egg won", "markdown_links"),
+        ("an [egg](https://example.com/egg_(food)) won", "an egg won", "markdown"),
+        ("# Egg\n\nAn *egg* won.", "Egg\n\nAn egg won.", "markdown"),
         ("cafe\u0301", "café", "unicode_form"),
         ("a\n\n\n\n\nb", "a\n\nb", "blank_lines"),
         ("a\nAdvertisement\nb\nADVERTISEMENT:", "a\nb", "advertisement"),
@@ -94,6 +100,41 @@ def test_text_decoded_with_the_wrong_encoding_is_repaired(text, wrong):
     broken = text.encode().decode(wrong)
     assert clean_text(broken)[0] == text
     assert clean_text(f"An egg.\n{broken}\nA dog’s egg.")[0] == f"An egg.\n{text}\nA dog’s egg."
+
+
+THAI = "ไข่ชนะการเลือกตั้งวันนี้ ภาษาไทยเป็นเรื่องตลกมาก"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        misread(THAI, "cp874"),
+        "“Ő” and caf\u00c3\u00a9\nĄ \x93egg\x94",
+        "cafÃ©\n" + misread(THAI, "cp874"),
+        "cafÃ©\nâ‚¬â„Ã„Å“Ä",
+    ],
+)
+def test_text_that_cannot_be_repaired_as_a_whole_is_left_as_it_is(text):
+    assert repair_encoding(text) == text
+
+
+@pytest.mark.parametrize(
+    ("broken", "text"),
+    [
+        ("It’s the cafÃ©", "It’s the café"),  # both in one line
+        ("It’s the \x93egg\x94 of São", "It’s the “egg” of São"),
+        ("An egg cost 5â‚¬.", "An egg cost 5€."),
+    ],
+)
+def test_a_stray_misread_character_is_repaired(broken, text):
+    assert clean_text(broken) == (text, {"encoding"})
+
+
+def test_characters_without_a_meaning_are_counted_unless_they_can_be_repaired():
+    assert count_meaningless("“It’s”\n\tthe egg 🥚") == 0
+    assert count_meaningless("It’s the \x93egg\x94") == 0
+    assert count_meaningless("ไข\ufffd egg \u0378 \x85") == 2
+    assert count_meaningless(misread(THAI, "cp874")) > len(THAI) / 4
 
 
 PROSE = st.lists(
@@ -147,5 +188,6 @@ def test_every_character_that_is_removed_or_replaced_is_unprintable():
     st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"], exclude_characters="&\xad\u180e"))
 )
 def test_words_change_only_to_their_composed_unicode_form(text):
-    if text.casefold().rstrip(".:") != "advertisement" and "<" not in text and not may_be_mojibake(text):
+    unusual = may_be_mojibake(text) or may_have_markdown(text) or "<" in text
+    if text.casefold().rstrip(".:") != "advertisement" and not unusual:
         assert clean_text(text)[0] == unicodedata.normalize("NFC", text)

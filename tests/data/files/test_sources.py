@@ -12,7 +12,7 @@ from onion_lightning.data.files.columns import Columns
 from onion_lightning.data.files.sources import SAMPLE, file_hash, read_from_hub
 from onion_lightning.errors import OnionError
 from tests.conftest import ROOT
-from tests.data.conftest import body, load, put, texts, write_csv
+from tests.data.conftest import body, load, misread, put, texts, write_csv
 from tests.data.files.conftest import json_lines
 
 
@@ -70,6 +70,13 @@ def test_a_dataset_of_the_hub_is_read_like_a_file(tmp_path, capsys):
     assert [row["article"] for row in read] == [body(0), None, body(1), None]
     assert "the article column is content, which has the longest text in the first 4 rows" in capsys.readouterr().err
     assert read_from_hub(str(tmp_path), Columns(article="content.n"))[0]["article"] == "1"
+
+
+def test_a_misread_dataset_of_the_hub_is_found_out_like_a_file(tmp_path):
+    rows = [{"title": f"Яйцо {n}", "text": f"Яйцо победило, сообщили чиновники. {body(n)}"} for n in range(9)]
+    broken = [{name: misread(text, "cp1251") for name, text in row.items()} for row in rows]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(broken), tmp_path / "train.parquet")
+    assert read_from_hub(str(tmp_path), Columns())["misread"] == ["cp1251"] * 9
 
 
 def test_a_kaggle_path_without_kagglehub_says_how_to_install_it(monkeypatch):

@@ -14,7 +14,7 @@ __all__ = ["to_row"]
 def to_row(record: Record, layout: Layout) -> RawRow:
     """Convert a record to a row. What cannot be converted is the row's problem."""
     if isinstance(record, str):
-        return RawRow(headline=None, article=None, problem=record, before=0, after=0)
+        return RawRow(headline=None, article=None, problem=record, misread="", before=0, after=0)
     pair, before, after = layout.pair, 0, 0
     try:
         if pair.kind == "columns":
@@ -23,10 +23,10 @@ def to_row(record: Record, layout: Layout) -> RawRow:
         else:
             headline, article = OTHERS[pair.kind](record, layout)
     except NotTextError:
-        return RawRow(headline=None, article=None, problem="not_text", before=0, after=0)
+        return RawRow(headline=None, article=None, problem="not_text", misread="", before=0, after=0)
     if headline is not None and (pair.before or pair.after):
         before, after = measure_instruction(headline, pair.before, pair.after)
-    return RawRow(headline=headline, article=article, problem="", before=before, after=after)
+    return RawRow(headline=headline, article=article, problem="", misread=layout.misread, before=before, after=after)
 
 
 def read_filled(record: dict[str, Any], layout: Layout) -> tuple[str | None, str | None]:
