@@ -22,7 +22,7 @@ from onion_lightning.data.sampler import GlobalBatchSampler, HeldOutSampler
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.locate import load_config, load_tokenizer
-from onion_lightning.ranks import connected, together
+from onion_lightning.ranks import connected, share, together
 
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
     import datasets
@@ -200,9 +200,7 @@ class OnionDataModule(pl.LightningDataModule):
         assert self.trainer is not None
         if self.headlines_file is None:
             return None
-        read = read_stream(self.headlines_file) if self.trainer.is_global_zero else None
-        streamed: bytes | None = self.trainer.strategy.broadcast(read)
-        return streamed
+        return share(read_stream(self.headlines_file) if self.trainer.is_global_zero else None)
 
     @property
     def context(self) -> int:

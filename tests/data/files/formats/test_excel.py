@@ -82,7 +82,8 @@ def test_a_chosen_sheet_of_a_compressed_workbook_is_read(tmp_path):
         (
             "::Data",
             "no column named title or headline; the columns are 'Name', 'Words'; specify the right one with"
-            " --data.headline_column, or another one of the sheets 'Cover', 'Blank', 'Data'.",
+            " --data.headline_column, or, if one column contains headline and article, what is between them with"
+            " --data.separator, or another one of the sheets 'Cover', 'Blank', 'Data'.",
         ),
     ],
 )
