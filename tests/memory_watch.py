@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from onion_lightning.planning.report.process_memory import peak_so_far, release_memory, return_freed_memory, status
+from onion_lightning.process_memory import peak_so_far, release_memory, status
 
 
 class MemoryWatch(pl.Callback):
@@ -25,7 +25,6 @@ class MemoryWatch(pl.Callback):
         self.loading = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        return_freed_memory()
         release_memory()
         self.before = status("RssAnon")
         self.rest = status("VmRSS") - self.before
@@ -37,7 +36,6 @@ class MemoryWatch(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.loaded.set()
-        release_memory()
         peak_so_far()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

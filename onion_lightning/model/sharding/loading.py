@@ -13,9 +13,12 @@ from onion_lightning.model.sharding.layers import check_ranks, shard_layers
 from onion_lightning.model.sharding.pace import Pace
 from onion_lightning.model.sharding.shares import Share
 from onion_lightning.pretrained.locate import locate
+from onion_lightning.process_memory import return_freed_memory
 from onion_lightning.ranks import together
 
 __all__ = ["load_shares"]
+
+WEIGHTS = 2**22  # bytes; a smaller tensor is no gathered weight of a large model
 
 
 def load_shares(module: Any, device: torch.device, precision: str, world: int, nodes: int) -> Pace:
@@ -34,6 +37,8 @@ def load_shares(module: Any, device: torch.device, precision: str, world: int, n
     size, here = check_ranks(module.shard, world, nodes), world // nodes
     group, _ = dist.new_subgroups(size)
     mesh = DeviceMesh.from_group(group, device.type)
+    if device.type == "cpu":
+        return_freed_memory(WEIGHTS)
     if module.use_dora:
         load_in_turns(module, mesh, device, precision, here)
     else:

@@ -13,15 +13,15 @@ from onion_lightning.model.module import OnionModule
 from onion_lightning.model.optimization.optimizer import adamw_with_cosine
 from onion_lightning.planning.memory import MemoryPlan
 from onion_lightning.planning.report.cost import Range
-from onion_lightning.planning.report.process_memory import (
+from onion_lightning.planning.report.target import Target
+from onion_lightning.planning.training_step import full_batch
+from onion_lightning.pretrained.locate import load_tokenizer
+from onion_lightning.process_memory import (
     peak_so_far,
     release_memory,
     return_freed_memory,
     status,
 )
-from onion_lightning.planning.report.target import Target
-from onion_lightning.planning.training_step import full_batch
-from onion_lightning.pretrained.locate import load_tokenizer
 
 __all__ = ["LIBRARIES", "STEPS", "Probe", "run_probe"]
 

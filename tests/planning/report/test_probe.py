@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from onion_lightning import process_memory
 from onion_lightning.model.module import OnionModule
-from onion_lightning.planning.report import probe, process_memory
+from onion_lightning.planning.report import probe
 from onion_lightning.planning.report.probe import LIBRARIES, run_probe
 from tests.planning.report.plans import made_plan, made_target
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from onion_lightning.planning.report.process_memory import peak_so_far, release_memory, status
+from onion_lightning.process_memory import peak_so_far, release_memory, status
 
 
 def test_the_peak_is_measured_anew_after_each_look_at_it():

@@ -31,15 +31,18 @@ def peak_so_far() -> int:
     return peak
 
 
-def return_freed_memory() -> None:
+def return_freed_memory(smallest: int = 65536) -> None:
     """Have glibc return freed tensors to the system at once, for the rest of this process.
 
     By default it keeps them, in pieces that the next tensors may not fit: the process then grows beyond what it needs.
+
+    Args:
+        smallest: of these tensors in bytes; each is mapped anew, which takes time.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
         if mallopt is not None:
-            mallopt(MMAP_THRESHOLD, 65536)
+            mallopt(MMAP_THRESHOLD, smallest)
             mallopt(TRIM_THRESHOLD, 0)
 
 
