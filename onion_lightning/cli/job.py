@@ -22,7 +22,6 @@ from onion_lightning.errors import OnionError, RankError
 from onion_lightning.messages import is_rank_zero
 from onion_lightning.model.sharding.layers import Shard, check_ranks
 from onion_lightning.planning.out_of_memory import explain_out_of_memory, is_out_of_memory
-from onion_lightning.planning.start_line import more_shards, plan_memory
 from onion_lightning.private_api import ignore_requeue_checkpoints, set_process_group_timeout
 from onion_lightning.ranks import connected, explain_lost_rank, place, share
 from onion_lightning.training.job.agreement import agree_on_flags, flags_to_compare
@@ -117,6 +116,8 @@ def shard_that_helps(cli: Any) -> Shard:
     trainer = getattr(cli, "trainer", None)
     if not isinstance(trainer, Trainer) or trainer.world_size == 1:
         return False
+    from onion_lightning.planning.start_line import more_shards, plan_memory  # late: it imports bitsandbytes
+
     data = cli.options.data
     # Without a backward pass, several rows take less memory than one with it.
     rows = data.batch_size if cli.subcommand == "fit" else 1

@@ -122,5 +122,5 @@ def test_each_file_of_a_folder_is_judged_alone(tmp_path):
     corpus = load(tmp_path, near_duplicates="keep", min_words=5)
     assert texts(corpus) == dict([*thai, *russian, ("Good", body(99))])
     assert corpus.misread == {"cp874": 10, "cp1251": 10}
-    found = examine(str(tmp_path), (None, None), Cleaning(), Filters())
+    found = examine([str(tmp_path)], (None, None), Cleaning(), Filters())
     assert found.raw["misread"] == ["cp874"] * 10 + ["cp1251"] * 10 + [""]
