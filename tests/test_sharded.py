@@ -51,7 +51,9 @@ def test_articles_and_the_evaluation_of_sharded_weights_are_those_of_whole_ones(
     command("fit", "false", "--model.load_in", load_in, "--samples.count", "0", folder="run")
     given = ("--ckpt_path", "last", *ranks(2))
     headlines = ("--data.headlines", json.dumps(["One", "Two Eggs", "Area Man Wins", "Four", "The Fifth Headline"]))
-    validated = [command("validate", shard, *given, "--data.batch_size", "1", folder="run") for shard in ("false", "true")]
+    validated = [
+        command("validate", shard, *given, "--data.batch_size", "1", folder="run") for shard in ("false", "true")
+    ]
     assert "val/loss" in validated[0]
     assert validated[0] == validated[1]
     for shard in ("false", "true"):

@@ -218,7 +218,11 @@ def test_another_strategy_is_refused(outcome, command, name):
     status, printed = outcome(command, *words, "--trainer.strategy", name)
     assert status == 1
     assert printed.count("error: --trainer") == 1
-    assert f"--trainer.strategy {name}: is not supported; give ddp, or auto on one device." in printed
+    shards = name.startswith(("fsdp", "deepspeed"))
+    more = (
+        ", and --model.shard true to spread the frozen weights over the ranks" if shards else ", or auto on one device"
+    )
+    assert f"--trainer.strategy {name}: is not supported; give ddp{more}." in printed
 
 
 @pytest.fixture(scope="module")

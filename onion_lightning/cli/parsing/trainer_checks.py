@@ -185,4 +185,8 @@ def check_strategy_class(kind: type[Strategy], asked: Any = None) -> None:
 
 
 def unsupported_strategy(asked: Any) -> OnionError:
-    return OnionError(f"--trainer.strategy {asked}: is not supported; give ddp, or auto on one device.")
+    shards = re.search("fsdp|deepspeed|model_parallel", str(asked), re.IGNORECASE)
+    more = (
+        ", and --model.shard true to spread the frozen weights over the ranks" if shards else ", or auto on one device"
+    )
+    return OnionError(f"--trainer.strategy {asked}: is not supported; give ddp{more}.")
