@@ -138,8 +138,9 @@ def load_corpus(
     Raises:
         OnionError: a source cannot be loaded, lacks one of the columns, or no row remains after cleaning.
     """
-    # The rows as they were read need not stay. What many rows of a source repeat is found in each source.
-    parts = [clean_rows(rows, cleaning) for rows in read_sources(paths, columns)]
+    # What many rows of a source repeat is found in each source. Rows as they were read need not stay: no name is for them.
+    raw = read_sources(paths, columns)
+    parts = [clean_rows(next(raw), cleaning) for _ in paths]
     rows = judge(join(parts), filters)
     counts = np.bincount(rows.codes, minlength=len(CODES)).tolist()
     changes = column_values(rows.clean, "changes")
