@@ -70,7 +70,7 @@ def test_one_rank_is_refused_and_commands_of_one_process_ignore_the_flag(run, re
     run("fit", "--trainer.max_steps", "1", "--samples.count", "0")
     sharded = ("--model.shard", "true")
     assert "there is only one rank to spread the weights over" in refused("fit", *sharded)
-    text = ("--text", "Tulsa is in Ohio.", "--query", "Tulsa", "--key", "Ohio", "--output", str(tmp_path / "a"))
+    text = ("--text", "Tulsa is in Ohio.", "--query", "Ohio", "--key", "Tulsa", "--output", str(tmp_path / "a"))
     capsys.readouterr()
     run("attend", *sharded, *text, "--ckpt_path", "last")
     assert "--model.shard true: this command runs in one process, which loads all weights" in capsys.readouterr().err
