@@ -10,6 +10,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from onion_lightning.errors import OnionError
+from onion_lightning.model.adapters.switches import merged_adapters
+from onion_lightning.model.decoding import autocast_as_trained, evaluation_mode
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.packed_rows import packed_hidden_states
 from onion_lightning.model.sharding.layers import check_ranks, shard_layers
@@ -101,6 +103,34 @@ def test_the_next_layer_is_gathered_while_one_computes_and_each_layer_twice(tiny
         assert events[middle + 1 : middle + 3] == [second, first]
         assert "FSDP::all_gather" not in "".join(events[middle + 3 :])
         assert events.count(first) == events.count(second) == 2  # also where layers are computed again
+
+
+def merge(rank, base):
+    """Whether merged adapters compute the same with shared weights as with whole ones, and not what they do apart."""
+    torch.set_num_threads(1)
+    mesh, found = DeviceMesh.from_group(dist.new_group(), "cpu"), []
+    for use_dora in (False, True):
+        flags = {"load_in": "none", "target_modules": "all-linear", "use_dora": use_dora}
+        whole, made = (module(base, "bf16-mixed", **flags) for _ in range(2))
+        shard_layers(made.language_model, mesh, torch.device("cpu"))
+        merged, apart = [], []
+        for one in (whole, made):
+            torch.manual_seed(5)
+            for parameter in one.parameters():
+                if parameter.requires_grad:
+                    parameter.data += 0.1 * torch.randn(parameter.shape)
+            with torch.no_grad(), autocast_as_trained(one.language_model), evaluation_mode(one):
+                before = one(torch.arange(5, 25).view(2, 10))
+                with merged_adapters(one.language_model):
+                    merged.append(one(torch.arange(5, 25).view(2, 10)))
+                apart += [before, one(torch.arange(5, 25).view(2, 10))]
+        same = all(torch.equal(apart[0], other) for other in apart)  # also after they were merged
+        found.append([torch.equal(*merged), same, torch.equal(merged[0], apart[0])])
+    return found
+
+
+def test_adapters_are_merged_into_shared_weights_as_into_whole_ones(tiny_base):
+    assert on_ranks(merge, str(tiny_base)) == [[[True, True, False]] * 2] * 2
 
 
 def work(rank, base):
