@@ -84,6 +84,7 @@ def merge(layer: Any) -> Callable[[], None]:
     with torch.autocast(weight.device.type, enabled=False):
         layer.merge()
 
+    @torch.no_grad()
     def restore() -> None:
         layer.unmerge()
         weight.data = data  # DoRA has put another tensor in its place
