@@ -80,8 +80,8 @@ IN_A_NOTEBOOK = """if True:
     from onion_lightning import OnionDataModule, OnionModule
 
     base, corpus, strategy = sys.argv[1:]
-    flags = {"limit_train_batches": 1, "logger": False, "enable_checkpointing": False, "use_distributed_sampler": False}
-    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, max_epochs=1, **flags)
+    flags = {"logger": False, "enable_checkpointing": False, "use_distributed_sampler": False}
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, max_steps=1, **flags)
     trainer.fit(OnionModule(base_model=base), OnionDataModule(base_model=base, path=corpus))
 """
 
