@@ -5,10 +5,15 @@ import logging
 import os
 import sys
 
+from onion_lightning import __version__
+
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def run() -> int:
+    if sys.argv[1:2] == ["--version"]:
+        print(f"onion-lightning {__version__}")  # noqa: T201 # at once: the parser imports torch
+        return 0
     share_cores()
     # On a CPU with bfloat16, bitsandbytes recommends a package that speeds up 4 bit whenever it is imported.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import onion_lightning
@@ -109,6 +110,13 @@ def test_the_notebook_in_the_readme_imports_public_names():
     assert imported.module == "onion_lightning"
     assert {alias.name for alias in imported.names} <= set(onion_lightning.__all__)
     assert len(statements) <= 5
+
+
+def test_the_notebook_in_the_configs_is_valid_and_has_no_outputs():
+    notebook = nbformat.read(ROOT / "configs" / "onion.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert cell.cell_type == "markdown" or (cell.outputs == [] and cell.execution_count is None)
 
 
 def test_each_package_says_in_two_lines_what_it_is_for_and_what_it_may_import():

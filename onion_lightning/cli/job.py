@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.constants import default_pg_timeout
 
+from onion_lightning import __version__
 from onion_lightning.cli.launchers import connect_ranks
 from onion_lightning.cli.parsing.arguments import given_setting
 from onion_lightning.cli.parsing.wording import explain_run
@@ -67,7 +67,7 @@ def agree_on_options(options: Namespace) -> dict[str, str]:
     if options.seed_everything is True:
         random = int(os.environ.get("PL_GLOBAL_SEED", 0)) or seed_everything(None, verbose=False)
         options.seed_everything = share(random)
-    flags = {"version of onion_lightning": version("onion_lightning"), **flags_to_compare(vars(options.as_flat()))}
+    flags = {"version of onion_lightning": __version__, **flags_to_compare(vars(options.as_flat()))}
     agree_on_flags(flags)
     return flags
 

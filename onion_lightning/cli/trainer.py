@@ -238,7 +238,7 @@ def explain(error: Exception, config: dict[str, Any]) -> OnionError:
     if not re.search("accelerator|device|backend|GPU|CUDA|MPS|TPU", str(error)):
         return explain_trainer(error, config)
     machine = f"--trainer.devices {config['devices']} and --trainer.strategy {config['strategy']}"
-    remedy = "without a GPU, use --trainer.accelerator cpu or configs/cpu.yaml"
+    remedy = "without a GPU, use --trainer.accelerator cpu or --config cpu"
     if config["accelerator"] == "cpu":
         remedy = "give the number of processes, at least 1"
     return OnionError(

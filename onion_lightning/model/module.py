@@ -27,7 +27,7 @@ from onion_lightning.model.loss import supervised_loss, zero_loss
 from onion_lightning.model.optimization.optimizer import OptimizerName, OptimizerSettings, check_optimizer_device
 from onion_lightning.model.optimization.training_hooks import TrainingHooks
 from onion_lightning.model.packed_rows import noisy_embeddings, pack_rows, packed_hidden_states
-from onion_lightning.model.ranks import compare_sums, exclude_frozen_weights, weight_sums
+from onion_lightning.model.ranks import check_launcher, compare_sums, exclude_frozen_weights, weight_sums
 from onion_lightning.model.sharding.layers import Shard
 from onion_lightning.model.sharding.pace import Pace, keeping_pace
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
@@ -159,6 +159,7 @@ class OnionModule(TrainingHooks):
     # Model
 
     def setup(self, stage: str) -> None:
+        check_launcher(self.trainer.strategy)
         if stage == "fit":
             check_optimizer_device(self.optimizer, self.trainer.strategy.root_device)
 

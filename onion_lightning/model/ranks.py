@@ -4,11 +4,25 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import Strategy
 
 from onion_lightning.errors import OnionError
-from onion_lightning.private_api import ignore_in_ddp
+from onion_lightning.private_api import ignore_in_ddp, starts_ranks_midway
 
-__all__ = ["compare_sums", "exclude_frozen_weights", "file_sums", "weight_sums"]
+__all__ = ["check_launcher", "compare_sums", "exclude_frozen_weights", "file_sums", "weight_sums"]
+
+
+def check_launcher(strategy: Strategy) -> None:
+    """Refuse the strategies for notebooks: their ranks end with `fit`, and the caller's module has no adapters to receive.
+
+    Raises:
+        OnionError: ranks are forked or spawned from the running program.
+    """
+    if starts_ranks_midway(strategy):
+        raise OnionError(
+            "Trainer(strategy=...): strategies that fork or spawn ranks (ddp_notebook, ddp_fork, ddp_spawn) would lose the"
+            " adapters; in a notebook, run !onion-lightning fit --trainer.strategy ddp in a cell, or give Trainer(devices=1)."
+        )
 
 
 def exclude_frozen_weights(module: torch.nn.Module) -> None:

@@ -20,7 +20,7 @@ from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, predict_me
 from onion_lightning.pretrained.known import known_config
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-CARDS = {"gpu1": 24, "qlora": 16, "ddp8": 24, "llama70b": 24}  # GB
+CARDS = {"gpu1": 24, "qlora": 16, "t4x2": 16, "ddp8": 24, "llama70b": 24}  # GB
 
 
 def llama_2_7b(**changes: Any) -> LlamaConfig:

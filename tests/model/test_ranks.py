@@ -1,6 +1,8 @@
 """DDP sends adapters only, and ranks with different base weights are refused."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.ranks import compare_sums, exclude_frozen_weights, weight_sums
-from tests.conftest import module
+from tests.conftest import ROOT, module
 
 
 @pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
@@ -70,3 +72,26 @@ def test_ddp_sends_adapters_only_and_all_ranks_refuse_different_base_weights(tin
         assert found["at_start"] == trained
         assert found["later"] == 0
         assert found["error"].startswith("--model.base_model demo: rank 0 and rank 1 loaded different weights")
+
+
+IN_A_NOTEBOOK = """if True:
+    import sys
+    import lightning.pytorch as pl
+    from onion_lightning import OnionDataModule, OnionModule
+
+    base, corpus, strategy = sys.argv[1:]
+    flags = {"logger": False, "enable_checkpointing": False, "use_distributed_sampler": False}
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, max_steps=1, **flags)
+    trainer.fit(OnionModule(base_model=base), OnionDataModule(base_model=base, path=corpus))
+"""
+
+
+def test_a_strategy_for_notebooks_is_refused_with_the_command_to_run_instead(tiny_base, corpus_file):
+    words = [sys.executable, "-c", IN_A_NOTEBOOK, str(tiny_base), str(corpus_file), "ddp_notebook"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        "onion_lightning.errors.OnionError: Trainer(strategy=...): strategies that fork or spawn ranks"
+    )
+    assert "run !onion-lightning fit --trainer.strategy ddp in a cell" in last

@@ -8,7 +8,6 @@ import pytest
 from onion_lightning.cli.main import main
 from onion_lightning.planning.memory import CUDA_CONTEXT, predict_memory
 from onion_lightning.pretrained.locate import load_config
-from tests.conftest import ROOT
 
 GPUS = ("--trainer.accelerator", "gpu", "--trainer.precision", "16-mixed", "--trainer.devices", "2")
 
@@ -129,22 +128,16 @@ def test_the_probe_trains_three_steps_and_stands_beside_the_prediction(planned, 
     assert "measured" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("config", ["ddp8", "gpu1", "qlora"])
-def test_the_configs_for_gpus_are_planned_offline_on_a_machine_without_one(config, tmp_path, capsys):
-    words = [
-        "plan",
-        "--config",
-        str(ROOT / "configs" / f"{config}.yaml"),
-        "--gpu",
-        "RTX 4090",
-        "--output",
-        str(tmp_path),
-    ]
-    assert main(words) == 0
+@pytest.mark.parametrize(
+    ("config", "card", "ranks"),
+    [("ddp8", "RTX 4090", 8), ("gpu1", "RTX 4090", 1), ("qlora", "T4", 1), ("t4x2", "T4", 2)],
+)
+def test_the_configs_for_gpus_are_planned_offline_on_a_machine_without_one(config, card, ranks, tmp_path, capsys):
+    assert main(["plan", "--config", config, "--gpu", card, "--output", str(tmp_path)]) == 0
     plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
     memory = plan["memory"]["with_checkpointing"]
     assert (memory["parameters"], memory["trainable"]) == (6_738_415_616, 4_194_304)
-    assert plan["target"]["ranks"] == (8 if config == "ddp8" else 1)
+    assert plan["target"]["ranks"] == ranks
     assert plan["fits"]
     assert plan["cost"]["seconds"][0] > 0
     assert "wandb" not in sys.modules or not list(tmp_path.rglob("wandb"))

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from onion_lightning.cli.parsing.parser import PROGRAM
+from onion_lightning.cli.parsing.packaged_configs import config_file, config_name
+from onion_lightning.cli.parsing.parser import program
 from onion_lightning.errors import UsageError
 from onion_lightning.surrogates import replace_surrogates
 
@@ -52,12 +53,13 @@ def prepare(args: Sequence[str]) -> list[str]:
     """Return a command line in the form that the parser expects.
 
     Raises:
-        UsageError: `--data.headlines` is neither a headline nor a list of headlines.
+        UsageError: `--data.headlines` is neither a headline nor a list of headlines, or there is no config of a name.
     """
     words = [plain_json(word) for word in split_flags(args)]
     if words[:1] in (["evaluate"], ["verify"]):  # torchrun refuses --n, which abbreviates several of its own flags
         words = ["--count" if word == "--n" else word for word in words]
     forms = {"--data.headlines": headline_list, "--data.headlines+": headline_list, "--data.path": bracketed_path}
+    forms |= dict.fromkeys(CONFIG_FLAGS, config_file)
     return [forms[flag](word) if flag in forms else word for flag, word in zip(["", *words], words, strict=False)]
 
 
@@ -154,7 +156,7 @@ def resume_command(args: Sequence[str]) -> str:
     """Return the command that resumes a `fit` from its last checkpoint."""
     kept = [word for before, word in zip(["", *args], args, strict=False) if before != "--ckpt_path"]
     kept = [word for word in kept if not word.startswith("--ckpt_path")]
-    return shlex.join([*PROGRAM.split(), *kept, "--ckpt_path", "last"])
+    return f"{program()} {shlex.join([*kept, '--ckpt_path', 'last'])}"
 
 
 def predict_command(args: Sequence[str], checkpoint: Path) -> str:
@@ -162,6 +164,7 @@ def predict_command(args: Sequence[str], checkpoint: Path) -> str:
 
     The base model and the shape of the adapters come from the checkpoint, whatever the config says.
     """
-    flags = [word for pair in pairwise(args) if pair[0] in KEPT for word in pair]
+    pairs = [pair for pair in pairwise(args) if pair[0] in KEPT]
+    flags = [word for flag, value in pairs for word in (flag, config_name(value) if flag in CONFIG_FLAGS else value)]
     headlines = ["--data.headlines", '["Area Man Declares War On Tuesday"]']
-    return shlex.join([*PROGRAM.split(), "predict", *flags, "--ckpt_path", str(checkpoint), *headlines])
+    return f"{program()} {shlex.join(['predict', *flags, '--ckpt_path', str(checkpoint), *headlines])}"

@@ -5,12 +5,13 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from onion_lightning.cli.parsing.parser import PROGRAM
+from onion_lightning.cli.parsing.parser import program
 from onion_lightning.errors import UsageError
 
 __all__ = ["check_command", "check_decoding", "check_options"]
 
 SECTIONS = ("trainer", "model", "data", "checkpoint", "samples", "articles")
+WITHOUT_COMMAND = ("-h", "--help", "--version", "-c", "--config", "--print_config")
 LARGEST_SEED = 2**32 - 1  # NumPy's
 
 
@@ -23,11 +24,11 @@ def check_command(args: Sequence[str], commands: Collection[str]) -> None:
     first = args[0] if args else ""
     if not first:
         raise UsageError(
-            f"no command; type {PROGRAM} and one of {', '.join(commands)}, for example {PROGRAM} fit --config"
-            f" configs/cpu.yaml; {PROGRAM} --help describes them."
+            f"no command; type {program()} and one of {', '.join(commands)}, for example {program()} fit --config cpu;"
+            f" {program()} --help describes them."
         )
-    if first.startswith("-") and first.split("=")[0] not in ("-h", "--help", "-c", "--config", "--print_config"):
-        raise UsageError(f"{first}: the command comes first; type {PROGRAM} COMMAND {first} ...")
+    if first.startswith("-") and first.split("=")[0] not in WITHOUT_COMMAND:
+        raise UsageError(f"{first}: the command comes first; type {program()} COMMAND {first} ...")
 
 
 def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> None:
@@ -43,8 +44,8 @@ def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> 
     """
     if command == "fit" and not given & {"data", "data.path", "config"}:
         raise UsageError(
-            f"fit: --data.path is missing; type {PROGRAM} fit --model.base_model demo --data.path sample to try it on a CPU,"
-            " or give --config FILE or --data.path FILE."
+            f"fit: --data.path is missing; type {program()} fit --config cpu to try it without a GPU, or give --data.path"
+            " FILE."
         )
     check_sections(options)
     check_empty(options)

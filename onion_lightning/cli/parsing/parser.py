@@ -1,5 +1,9 @@
 """The flags that this project adds to LightningCLI's parser, and how a run's configuration is saved."""
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,8 @@ import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from onion_lightning import __version__
+from onion_lightning.cli.parsing.packaged_configs import config_names
 from onion_lightning.model.articles.writer import ArticleWriter
 from onion_lightning.output_folder import writing_run
 from onion_lightning.private_api import option_strings
@@ -16,9 +22,25 @@ from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.progress.choose import ProgressMode
 from onion_lightning.training.samples import Samples
 
-__all__ = ["PROGRAM", "SaveConfig", "add_flags", "flag_names", "parser_settings"]
+__all__ = ["SaveConfig", "add_flags", "flag_names", "parser_settings", "program"]
 
-PROGRAM = "python -m onion_lightning"
+SCRIPT = "onion-lightning"
+
+
+def program() -> str:
+    """Return how this program was started, for the commands that it prints.
+
+    uvx puts the script on the path of its own process alone, and sets `UV` without `VIRTUAL_ENV`, unlike `uv run`. In an
+    environment that is not active, or by `pipx run`, the script is not on the path.
+    """
+    started = Path(sys.argv[0])
+    if started.stem != SCRIPT:
+        return "python -m onion_lightning"
+    if "UV" in os.environ and os.environ.get("VIRTUAL_ENV") != sys.prefix:
+        return f"uvx {SCRIPT}"
+    found = shutil.which(SCRIPT)
+    on_path = found is not None and Path(found).resolve().parent == started.resolve().parent
+    return SCRIPT if on_path else shlex.quote(str(started.absolute()))
 
 
 def parser_settings(subcommands: Collection[str]) -> dict[str, Any]:
@@ -26,8 +48,10 @@ def parser_settings(subcommands: Collection[str]) -> dict[str, Any]:
     settings = {"exit_on_error": False, "allow_abbrev": False}
     return {
         **settings,
-        "prog": PROGRAM,
-        "description": "Fine-tune a language model on headlines and articles, and write articles for new headlines.",
+        "prog": program(),
+        "version": __version__,
+        "description": "Fine-tune a language model on headlines and articles, and write articles for new headlines. --config"
+        f" is a YAML file, or the name of a config of this package: {', '.join(config_names())}.",
         **{name: dict(settings) for name in subcommands},
     }
 

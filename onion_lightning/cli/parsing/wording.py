@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from onion_lightning.cli.parsing.arguments import CONFIG_FLAGS, config_files, flat_keys, given_value, given_values
+from onion_lightning.cli.parsing.packaged_configs import no_such_config
 from onion_lightning.cli.parsing.suggestions import suggest_command, suggest_flag
 from onion_lightning.errors import OnionError, UsageError, shorten
 
@@ -121,7 +122,7 @@ def missing(names: str, command: str) -> str:
 
 def no_such_file(path: str, args: Sequence[str]) -> str:
     typed = next((file for file in given_values(args, CONFIG_FLAGS) if Path(file).absolute() == Path(path)), path)
-    return f"--config {typed}: no such file; give a YAML file."
+    return no_such_config(typed)
 
 
 def bad_file(text: str, args: Sequence[str]) -> str | None:

@@ -9,10 +9,11 @@ from onion_lightning.data.files.opening import ARCHIVE, COMPRESSIONS, Table, che
 from onion_lightning.data.files.reading import READERS
 from onion_lightning.errors import OnionError
 
-__all__ = ["find_tables", "is_hub_id"]
+__all__ = ["attached_dataset", "find_tables", "is_hub_id"]
 
 log = logging.getLogger(__name__)
 
+KAGGLE_INPUT = Path("/kaggle/input")  # where Kaggle puts datasets that are attached to a notebook
 SUFFIXES = ", ".join(sorted(READERS))
 
 
@@ -79,6 +80,12 @@ def missing(path: str) -> OnionError:
         f"--data.path {split_part(path)[0]}: no such file or directory{folder}; give a file ({SUFFIXES}), a directory, or"
         " sample, the packaged corpus."
     )
+
+
+def attached_dataset(path: str) -> Path | None:
+    """Return the folder of a dataset `kaggle:OWNER/NAME` that is attached to a notebook on Kaggle; None elsewhere."""
+    folder = KAGGLE_INPUT / path.rpartition("/")[2]
+    return folder if folder.is_dir() else None
 
 
 def is_hub_id(path: str) -> bool:

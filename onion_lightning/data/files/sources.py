@@ -31,7 +31,7 @@ from onion_lightning.data.files.columns import (
     missing_column,
     read_columns,
 )
-from onion_lightning.data.files.locating import find_tables, is_hub_id
+from onion_lightning.data.files.locating import attached_dataset, find_tables, is_hub_id
 from onion_lightning.data.files.misread import find_misreading
 from onion_lightning.data.files.opening import Table
 from onion_lightning.data.files.pairs.choosing import choose_pair
@@ -163,11 +163,14 @@ class RowsBuilder(datasets.ArrowBasedBuilder):
 
 
 def download_from_kaggle(path: str) -> str:
+    if attached := attached_dataset(path):
+        return str(attached)
     try:
         import kagglehub
     except ImportError as error:
         raise OnionError(
-            f"--data.path {path}: requires kagglehub; run pip install 'onion_lightning[kaggle]'."
+            f"--data.path {path}: requires kagglehub; run pip install 'onion_lightning[kaggle]', or, in a notebook on"
+            " Kaggle, attach the dataset."
         ) from error
     try:
         return str(kagglehub.dataset_download(path.removeprefix("kaggle:")))

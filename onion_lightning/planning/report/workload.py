@@ -148,9 +148,9 @@ def training_rows(data: OnionDataModule) -> Rows:
 
 
 def is_remote(path: str) -> bool:
-    from onion_lightning.data.files.locating import is_hub_id  # late: see data/module.py
+    from onion_lightning.data.files.locating import attached_dataset, is_hub_id  # late: see data/module.py
 
-    return path.startswith("kaggle:") or is_hub_id(path)
+    return attached_dataset(path) is None if path.startswith("kaggle:") else is_hub_id(path)
 
 
 def has_tokenizer(base_model: str) -> bool:

@@ -66,7 +66,7 @@ def test_a_section_that_is_a_value_is_refused_by_parser(refused_by_parser, tmp_p
     [
         ([], "error: no command; type python -m onion_lightning and one of fit, validate"),
         (["--seed_everything", "1", "fit"], "error: --seed_everything: the command comes first; type python -m"),
-        (["fit"], "error: fit: --data.path is missing; type python -m onion_lightning fit --model.base_model demo"),
+        (["fit"], "error: fit: --data.path is missing; type python -m onion_lightning fit --config cpu"),
         (["fit", "--model.base_model", "demo"], "error: fit: --data.path is missing"),
     ],
 )

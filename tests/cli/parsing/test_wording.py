@@ -45,7 +45,7 @@ def classes(*named):
             "--seed_everything x: must be a whole number of at least 0, or true for a random seed.",
         ),
         (["--model", "x"], "--model x: is not a YAML file here; give one, or single flags"),
-        (["--config", "none.yaml"], "--config none.yaml: no such file; give a YAML file."),
+        (["--config", "none.yaml"], "--config none.yaml: is neither a file nor a config of this package (cpu"),
         (
             ["--trainer.logger", "Nope"],
             "--trainer.logger Nope: is not a class; give its import path, such as lightning.",

@@ -1,17 +1,14 @@
 """The sources that `--data.path` can name, and the cache."""
 
 import sys
-import tomllib
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from setuptools import find_namespace_packages
 
 from onion_lightning.data.files.columns import Columns
-from onion_lightning.data.files.sources import SAMPLE, file_hash, read_from_hub
+from onion_lightning.data.files.sources import file_hash, read_from_hub
 from onion_lightning.errors import OnionError
-from tests.conftest import ROOT
 from tests.data.conftest import body, load, misread, put, texts, write_csv
 from tests.data.files.conftest import json_lines
 
@@ -85,6 +82,16 @@ def test_a_kaggle_path_without_kagglehub_says_how_to_install_it(monkeypatch):
         load("kaggle:undefinenull/satirical-news-from-the-onion")
 
 
+def test_a_dataset_that_is_attached_to_a_notebook_on_kaggle_is_read_without_kagglehub(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    monkeypatch.setattr("onion_lightning.data.files.locating.KAGGLE_INPUT", tmp_path)
+    (tmp_path / "satire").mkdir()
+    write_csv(tmp_path / "satire" / "a.csv", [("One", "t", body(1)), ("Two", "t", body(2))])
+    assert load("kaggle:someone/satire").kept == 2
+    with pytest.raises(OnionError, match="or, in a notebook on Kaggle, attach the dataset"):
+        load("kaggle:someone/others")
+
+
 def test_several_sources_are_one_corpus(tmp_path):
     nearly = f"{body(2)} Eggs were not available for comment, and neither were the hens that had laid them on Monday morning."
     first = write_csv(tmp_path / "first.csv", [("One", "t", body(1)), ("Two", "t", nearly)])
@@ -146,10 +153,3 @@ def test_the_packaged_corpus_is_found_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sample").mkdir()
     assert load("sample").kept > 250
-
-
-def test_the_packaged_corpus_is_installed_with_the_package():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folder = "onion_lightning.data.sample"
-    assert folder in find_namespace_packages(ROOT, include=settings["packages"]["find"]["include"])
-    assert any(SAMPLE.match(pattern) for pattern in settings["package-data"][folder])
