@@ -84,6 +84,15 @@ def server(trained, tmp_path_factory):
 
 
 @pytest.fixture
+def accounts(tmp_path):
+    """A file of accounts."""
+    file = tmp_path / "accounts.txt"
+    file.write_text("anna:egg wins\nbert:egg loses\n")
+    file.chmod(0o600)
+    return str(file)
+
+
+@pytest.fixture
 def serve(trained, tmp_path):
     """Returns a function that starts a server for one test."""
     started = []
