@@ -83,13 +83,17 @@ def server(trained, tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture
-def accounts(tmp_path):
-    """A file of accounts."""
-    file = tmp_path / "accounts.txt"
+@pytest.fixture(scope="module")
+def locked(trained, tmp_path_factory):
+    """A server behind a login, for several tests."""
+    folder = tmp_path_factory.mktemp("locked")
+    file = folder / "accounts.txt"
     file.write_text("anna:egg wins\nbert:egg loses\n")
     file.chmod(0o600)
-    return str(file)
+    line = ["serve", *trained, "--votes", str(folder / "votes.sqlite"), "--host", "0.0.0.0", "--auth_file", str(file)]
+    server = Server(line, free_port(), folder / "log")
+    yield server.wait()
+    server.stop()
 
 
 @pytest.fixture

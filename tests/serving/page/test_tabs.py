@@ -235,19 +235,19 @@ class LoginPage(Page):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_opens_after_a_login_and_closes_after_logging_out(serve, accounts, tmp_path, dark, width):
-    server = serve("--auth_file", accounts)
+def test_the_page_opens_after_a_login_and_closes_after_logging_out(locked, tmp_path, dark, width):
     with chromium(dark=dark, width=width) as browser:
         if width < 500:
             size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        door = LoginPage(browser, server.url)
+        door = LoginPage(browser, locked.url)
         assert "irony" not in browser.page_source.lower()
         background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (sum(int(part) for part in background[4:-1].split(",")[:3]) < 200) == dark
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         assert len(screenshot(browser, tmp_path / "login.png")) > 5_000
-        assert complaints(browser) == []
+        # gradio has no form around the field, which Chromium would remember passwords for
+        assert [said for said in complaints(browser) if "Password field is not contained in a form" not in said] == []
         door.login("anna", "egg loses")
         door.until(lambda: "Incorrect Credentials" in browser.find_element(By.TAG_NAME, "body").text)
         complaints(browser)  # the status 400
@@ -256,11 +256,10 @@ def test_the_page_opens_after_a_login_and_closes_after_logging_out(serve, accoun
         door.write("Egg Wins")
         door.tab("Vote")
         door.type("Egg Wins")
-        door.press("Write two")
-        door.until(lambda: len(door.value("left")) > 20)
+        door.press("Write")
         door.until(lambda: browser.find_element(By.ID, "vote_left").is_enabled())
         door.press("Left is funnier")
-        door.until(lambda: "Left: " in door.text("answer"))
+        door.until(lambda: door.value("answer").startswith("Left: "))
         door.clean()
         browser.find_element(By.LINK_TEXT, "Log out").click()
         door.opened()
