@@ -41,7 +41,8 @@ class Door:
         connection = http.client.HTTPConnection(self.url.split("/")[2], timeout=60)
         connection.request(method, path, body, {"content-type": "application/json"} | headers | {"cookie": cookie})
         answer = connection.getresponse()
-        read = answer.read1 if answer.headers["content-type"].startswith("text/event-stream") else answer.read
+        kind = answer.headers.get("content-type", "")  # a redirect has none
+        read = answer.read1 if kind.startswith("text/event-stream") else answer.read
         text = read().decode(errors="replace") if answer.status == 200 else ""
         connection.close()
         return answer.status, answer.headers, text
