@@ -41,7 +41,7 @@ class Server:
         with log.open("w") as stream:
             self.process = subprocess.Popen(line, stdout=stream, stderr=stream, cwd=ROOT, env=environment)
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=600):
         until = time.monotonic() + seconds
         while "The page is at" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
