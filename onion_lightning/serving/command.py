@@ -8,6 +8,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell
 from onion_lightning.model.module import OnionModule
+from onion_lightning.serving.accounts import accounts_for
 from onion_lightning.serving.author import MOST_CANDIDATES, MOST_STRENGTH, MOST_TOKENS, Author
 from onion_lightning.serving.desk import Desk
 from onion_lightning.serving.server import check_port, serve_page
@@ -30,6 +31,8 @@ def run_serve(
     votes: str = "votes.sqlite",
     export_votes: str | None = None,
     share: bool = False,
+    auth_file: str | None = None,
+    no_auth: bool = False,
 ) -> None:
     """Open a web page to write articles, compare systems, vote in a blind test, and look inside.
 
@@ -40,12 +43,14 @@ def run_serve(
         model: base model and adapters; its decoding flags are the page's defaults.
         datamodule: its corpus provides few-shot examples, and is searched for copies. Optional: the page works without it.
         ckpt_path: checkpoint of the fine-tuned model (required): a file, last, best, or a folder of adapters.
-        host: address to listen on; 0.0.0.0 lets other machines in, who can then write and vote.
+        host: address to listen on; one that other machines reach, such as 0.0.0.0, needs --auth_file or --no_auth true.
         port: port to listen on.
         max_queue: number of requests that may wait for their turn.
         votes: SQLite file of the votes.
         export_votes: write the votes to this file as preference pairs (JSON Lines for TRL's DPOTrainer), and serve nothing.
-        share: open a public address through gradio's servers.
+        share: open a public address through gradio's servers; needs --auth_file or --no_auth true.
+        auth_file: ask for a name and password of this file, which has a line name:password or name:hash for each.
+        no_auth: let everyone who can reach the page write and vote, without a login.
 
     Raises:
         OnionError: a flag is invalid, or the port cannot be opened.
@@ -69,10 +74,14 @@ def run_serve(
             "serve: the page needs gradio, which is not installed; run pip install 'onion_lightning[serve]'."
         )
     check_port(host, port)
+    accounts = accounts_for(host, share, auth_file, no_auth)
     if ckpt_path is None:
         raise OnionError("--ckpt_path: serve needs the checkpoint of a fine-tuned model; give a file, last or best.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     session.load(model, ckpt_path)
     rows = read_training_rows(datamodule)
     desk = Desk(Author(model, rows.examples), rows, kept, f"Base model {model.base_model}, adapters {ckpt_path}")
-    serve_page(desk, host, port, max_queue, share, lambda url: tell(f"The page is at {url}. Ctrl-C ends it."))
+    login = "" if accounts is None else ", behind a login"
+    serve_page(
+        desk, host, port, max_queue, share, accounts, lambda url: tell(f"The page is at {url}{login}. Ctrl-C ends it.")
+    )

@@ -1,6 +1,5 @@
 """Serves the page: nothing is loaded from elsewhere or uploaded, and Ctrl-C ends running answers before the server."""
 
-import ipaddress
 import logging
 import os
 import socket
@@ -9,6 +8,8 @@ import time
 from typing import Any
 
 from onion_lightning.errors import OnionError, reason
+from onion_lightning.serving.accounts import Accounts, is_loopback
+from onion_lightning.serving.sessions import RateLimit
 
 __all__ = ["check_port", "serve_page"]
 
@@ -19,19 +20,18 @@ POLICY = (
     " form-action 'none'; object-src 'none'; frame-ancestors 'self'"
 )
 # What the page and gradio_client ask for. Gradio also answers requests that write files, such as /gradio_api/upload.
-EXACT = (
-    *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
-    *("/gradio_api/info", "/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/startup-events"),
-    "/gradio_api/app_id",  # asked for until a lost connection is back,
+EXACT = ("/config", "/gradio_api/info", "/gradio_api/cancel", "/gradio_api/reset")
+PREFIXES = ("/gradio_api/queue/", "/gradio_api/heartbeat/", "/gradio_api/call/", "/gradio_api/run/")
+# What is answered without a login as well: the page that asks for one, and what reaches no function.
+OPEN = (
+    *("/", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
+    "/gradio_api/startup-events",  # once, by gradio itself
+    "/gradio_api/app_id",  # asked for until a lost connection is back
 )
-PREFIXES = (
-    "/assets/",
-    "/static/",
-    "/gradio_api/queue/",
-    "/gradio_api/heartbeat/",
-    "/gradio_api/call/",
-    "/gradio_api/run/",
-)
+OPEN_PREFIXES = ("/assets/", "/static/")
+ATTEMPTS = 10  # failed logins of an address in a minute
+ABOUT_LOGIN = f"After {ATTEMPTS} wrong passwords within a minute, wait for another minute."
+LONGEST_LOGIN = 10_000  # bytes
 
 
 class Guard:
@@ -39,20 +39,25 @@ class Guard:
 
     Args:
         app: gradio's application.
+        accounts: whom gradio lets log in, or None if there is no login.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, accounts: Accounts | None) -> None:
         self.app = app
+        self.accounts = accounts
+        self.attempts = RateLimit(ATTEMPTS, 60, "failed logins")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from starlette.responses import PlainTextResponse
+
+        if scope["type"] == "websocket":  # the page has none
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"]
-        if path not in EXACT and not path.startswith(PREFIXES):
-            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"Not found"})
-            return
+        refusal = await self.refuse(scope)
+        answer = self.app if refusal is None else PlainTextResponse(refusal[1], refusal[0])
 
         async def secured(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -62,17 +67,54 @@ class Guard:
                     (b"x-content-type-options", b"nosniff"),
                     (b"referrer-policy", b"no-referrer"),
                 ]
+                if scope["path"] == "/login" and message["status"] == 200:
+                    self.attempts.undo(address(scope))
             await send(message)
 
-        await self.app(scope, receive, secured)
+        if scope["path"] == "/":  # gradio would describe all functions in the page for ?page=...
+            scope = {**scope, "query_string": b""}
+        await answer(scope, receive, secured)
+
+    async def refuse(self, scope: Any) -> tuple[int, str] | None:
+        """Return the status and the words that refuse a request, or None if gradio is to answer it."""
+        path, headers = scope["path"], dict(scope["headers"])
+        if self.accounts is not None and path == "/login":
+            if int(headers.get(b"content-length", LONGEST_LOGIN + 1)) > LONGEST_LOGIN:
+                return 413, "Too large"
+            try:
+                self.attempts.use(address(scope))
+            except OnionError as error:
+                return 429, str(error)
+            return None
+        if path in OPEN or path.startswith(OPEN_PREFIXES) or (self.accounts is not None and path == "/logout"):
+            return None
+        if path not in EXACT and not path.startswith(PREFIXES):
+            return 404, "Not found"
+        if self.accounts is None:
+            return None
+        # Over HTTPS, gradio's cookie is sent with requests that pages of other sites make.
+        if headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+            return 403, "Refused: asked for by a page of another site"
+        return None if await self.logged_in(scope) else (401, "Log in first")
+
+    async def logged_in(self, scope: Any) -> bool:
+        """Ask gradio whether a request comes with the cookie of a login."""
+        found: list[int] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            found.append(message.get("status", 0))
+
+        path = "/gradio_api/login_check"
+        question = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        await self.app({**scope, **question}, receive, send)
+        return found[0] == 200
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def address(scope: Any) -> str:
+    return str(scope["client"][0]) if scope.get("client") else ""
 
 
 def check_port(host: str, port: int) -> None:
@@ -93,7 +135,7 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
+def launch(page: Any, host: str, port: int, max_queue: int, share: bool, accounts: Accounts | None) -> str:
     """Start the server in a thread, and return its address."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -110,8 +152,11 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
             server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True, inbrowser=False,
             inline=False, show_error=False, enable_monitoring=False, ssr_mode=False, pwa=False, mcp_server=False,
             run_history=False, footer_links=[], theme=theme(), css=CSS,
+            auth=accounts and accounts.admit, auth_message=ABOUT_LOGIN,
             app_kwargs={
-                "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(Guard)],
+                "middleware": [
+                    Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(Guard, accounts=accounts)
+                ],
                 "docs_url": None, "redoc_url": None, "openapi_url": None,
             },
         )  # fmt: skip
@@ -123,7 +168,9 @@ def launch(page: Any, host: str, port: int, max_queue: int, share: bool) -> str:
     return str(shared or url)
 
 
-def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, announce: Any) -> None:
+def serve_page(
+    desk: Any, host: str, port: int, max_queue: int, share: bool, accounts: Accounts | None, announce: Any
+) -> None:
     """Serve the page until a signal arrives.
 
     Args:
@@ -132,6 +179,7 @@ def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, ann
         port: port to listen on.
         max_queue: number of requests that may wait.
         share: whether gradio opens a public address.
+        accounts: who may log in, or None to ask nobody.
         announce: called with the address once it answers.
     """
     for name in ("NO_PROXY", "no_proxy"):
@@ -142,8 +190,8 @@ def serve_page(desk: Any, host: str, port: int, max_queue: int, share: bool, ann
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
         from onion_lightning.serving.page.tabs import build_page
 
-        page = build_page(desk)
-        announce(launch(page, host, port, max_queue, share))
+        page = build_page(desk, login=accounts is not None)
+        announce(launch(page, host, port, max_queue, share, accounts))
         try:
             while True:
                 time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Knows which browser tabs are open, so that closing one ends what it has asked for, and limits how often a tab may vote."""
+"""Knows which browser tabs are open, so that closing one ends what it has asked for, and limits votes and failed logins."""
 
 import math
 import threading
@@ -79,17 +79,21 @@ class Sessions:
 
 
 class RateLimit:
-    """Allows each tab a number of actions in a period.
+    """Allows each tab or address a number of actions in a period.
 
     Args:
         most: number of actions.
         seconds: the period.
+        actions: what they are called.
         clock: returns the time in seconds.
     """
 
-    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, most: int, seconds: float, actions: str = "votes", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.most = most
         self.seconds = seconds
+        self.actions = actions
         self.clock = clock
         self.lock = threading.Lock()
         self.times: OrderedDict[str, deque[float]] = OrderedDict()
@@ -108,5 +112,13 @@ class RateLimit:
             while times and now - times[0] >= self.seconds:
                 times.popleft()
             if len(times) >= self.most:
-                raise OnionError(f"That is more than {self.most} votes in {self.seconds:g} seconds; wait a little.")
+                raise OnionError(
+                    f"That is more than {self.most} {self.actions} in {self.seconds:g} seconds; wait a little."
+                )
             times.append(now)
+
+    def undo(self, session: str) -> None:
+        """Do not count the last action."""
+        with self.lock:
+            if times := self.times.get(session):
+                times.pop()

@@ -41,7 +41,7 @@ class Server:
         with log.open("w") as stream:
             self.process = subprocess.Popen(line, stdout=stream, stderr=stream, cwd=ROOT, env=environment)
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=600):
         until = time.monotonic() + seconds
         while "The page is at" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
@@ -79,6 +79,19 @@ def server(trained, tmp_path_factory):
     """A server for several tests."""
     folder = tmp_path_factory.mktemp("server")
     server = Server(["serve", *trained, "--votes", str(folder / "votes.sqlite")], free_port(), folder / "log")
+    yield server.wait()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def locked(trained, tmp_path_factory):
+    """A server behind a login, for several tests."""
+    folder = tmp_path_factory.mktemp("locked")
+    file = folder / "accounts.txt"
+    file.write_text("anna:egg wins\nbert:egg loses\n")
+    file.chmod(0o600)
+    line = ["serve", *trained, "--votes", str(folder / "votes.sqlite"), "--host", "0.0.0.0", "--auth_file", str(file)]
+    server = Server(line, free_port(), folder / "log")
     yield server.wait()
     server.stop()
 

@@ -35,13 +35,23 @@ FAST: dict[str, Any] = {"api_visibility": "private", "queue": False}
 BUTTONS = {"left": "Left is funnier", "right": "Right is funnier", "tie": "Tie", "neither": "Neither"}
 
 
-def build_page(desk: Desk) -> gr.Blocks:
-    """Return the page for a desk. Nothing is sent to gradio's makers."""
+class Page(gr.Blocks):
+    """A page that does not contain the description of its functions, which gradio would also send to who is not logged in."""
+
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        if page is not None:
+            return {"named_endpoints": {}, "unnamed_endpoints": {}}
+        return super().get_api_info(all_endpoints)
+
+
+def build_page(desk: Desk, login: bool = False) -> gr.Blocks:
+    """Return the page for a desk, with a link to log out if there is a login. Nothing is sent to gradio's makers."""
     defaults = desk.author.model.decoding
-    with gr.Blocks(title="Onion Lightning", analytics_enabled=False) as page:
+    with Page(title="Onion Lightning", analytics_enabled=False) as page:
+        leave = ' · <a href="logout">Log out</a>' if login else ""
         gr.HTML(
             f'<h1>Onion Lightning</h1><p class="notice" role="note">{NOTICE}</p>'
-            f'<p class="faint">{html.escape(desk.model_name)}</p>'
+            f'<p class="faint">{html.escape(desk.model_name)}{leave}</p>'
         )
         settings = make_settings(defaults, desk.author.model.seed)
         with gr.Tabs():

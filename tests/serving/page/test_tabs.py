@@ -25,6 +25,9 @@ class Page:
 
     def open(self):
         self.browser.get(self.url)
+        self.opened()
+
+    def opened(self):
         self.until(lambda: self.browser.find_elements(By.ID, "write"))
         time.sleep(0.5)
 
@@ -215,6 +218,53 @@ def test_it_fits_a_phone_and_follows_the_dark_mode(server, tmp_path, dark, width
         background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (sum(int(part) for part in background[4:-1].split(",")[:3]) < 200) == dark
         assert len(screenshot(browser, tmp_path / "page.png")) > 10_000
+
+
+class LoginPage(Page):
+    """The page before a login."""
+
+    def opened(self):
+        self.until(lambda: self.browser.find_elements(By.CSS_SELECTOR, "input[type=password]"))
+
+    def login(self, name, password):
+        boxes = self.browser.find_elements(By.CSS_SELECTOR, "input, textarea")
+        for box, text in zip(boxes, (name, password), strict=True):
+            box.send_keys(text)
+        boxes[-1].send_keys(Keys.ENTER)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_opens_after_a_login_and_closes_after_logging_out(locked, tmp_path, dark, width):
+    with chromium(dark=dark, width=width) as browser:
+        if width < 500:
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        door = LoginPage(browser, locked.url)
+        assert "irony" not in browser.page_source.lower()
+        background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(part) for part in background[4:-1].split(",")[:3]) < 200) == dark
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        assert len(screenshot(browser, tmp_path / "login.png")) > 5_000
+        # gradio has no form around the field, which Chromium would remember passwords for
+        assert [said for said in complaints(browser) if "Password field is not contained in a form" not in said] == []
+        door.login("anna", "egg loses")
+        door.until(lambda: "Incorrect Credentials" in browser.find_element(By.TAG_NAME, "body").text)
+        complaints(browser)  # the status 400
+        door.login("anna", "egg wins")
+        Page.opened(door)
+        door.write("Egg Wins")
+        door.tab("Vote")
+        door.type("Egg Wins")
+        door.press("Write")
+        door.until(lambda: browser.find_element(By.ID, "vote_left").is_enabled())
+        door.press("Left is funnier")
+        door.until(lambda: door.value("answer").startswith("Left: "))
+        door.clean()
+        browser.find_element(By.LINK_TEXT, "Log out").click()
+        door.opened()
+        browser.back()
+        door.opened()
 
 
 def test_closing_a_tab_frees_the_model_within_two_seconds(serve):
