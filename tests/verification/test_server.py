@@ -86,6 +86,42 @@ def test_the_ids_that_llama_cpp_is_asked_for_have_bos_only_before_a_prompt(serve
     assert (asked[-1]["content"], asked[-1]["add_special"]) == ("An egg.", False)
 
 
+def choose(body):
+    """Answers as llama-server does: log p of the token that the bias makes the choice, as it was before."""
+    [[token, bias]] = body["logit_bias"]
+    assert (body["n_predict"], body["temperature"], body["n_probs"]) == (1, 0, 1)
+    assert bias > 1000
+    return {"completion_probabilities": [{"id": token, "logprob": -float(token + 10 * len(body["prompt"]))}]}
+
+
+def test_a_server_like_llama_cpp_is_asked_for_the_probability_of_each_token_in_turn(serve):
+    answers = {"/v1/models": MODELS, "/v1/completions": {"choices": [{"text": "x"}]}, "/completion": choose}
+    assert Server(serve(answers), None, TEMPLATE).log_probabilities([1, 5], [7, 2]).tolist() == [-27.0, -32.0]
+
+
+def test_a_server_that_chooses_another_token_has_no_probability_of_this_one(serve):
+    other = {"completion_probabilities": [{"id": 3, "logprob": -1.0}]}
+    answers = {"/v1/models": MODELS, "/v1/completions": {"choices": [{"text": "x"}]}, "/completion": other}
+    assert Server(serve(answers), None, TEMPLATE).log_probabilities([1, 5], [7]) is None
+
+
+def test_a_context_that_is_too_short_for_an_article_is_an_error(serve):
+    """The server has probabilities, so none at all would hide the reason."""
+    answers = {"/v1/models": MODELS, "/v1/completions": {"choices": [{"text": "x"}]}}
+    answers["/completion"] = lambda body: choose(body) if len(body["prompt"]) < 4 else None
+    server = Server(serve(answers), None, TEMPLATE)
+    with pytest.raises(OnionError, match=r"/completion does not answer \(HTTP Error 404: Not Found: null\)"):
+        server.log_probabilities([1, 5], [7, 2, 3])
+
+
+def test_greedy_articles_have_no_penalty_whatever_the_defaults_of_the_server_are(serve):
+    asked = []
+    written = {"choices": [{"text": "An egg", "finish_reason": "stop"}]}
+    answers = {"/v1/models": MODELS, "/v1/completions": lambda body: asked.append(body) or written}
+    Server(serve(answers), None, TEMPLATE).write([Probe("Egg", "", [], [])], 9)
+    assert asked[0]["repetition_penalty"] == asked[0]["repeat_penalty"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("models", "asked", "says"),
     [
