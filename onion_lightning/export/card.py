@@ -40,9 +40,7 @@ SETTINGS = {  # of the adapters and the run, as the card names them
 }
 
 
-def render_card(
-    source: Source, merged: bool, has_chat_template: bool, folder: str, written: str | None = None
-) -> str:
+def render_card(source: Source, merged: bool, has_chat_template: bool, folder: str, written: str | None = None) -> str:
     """Return the model card, Markdown with a YAML header.
 
     Args:

@@ -1,4 +1,4 @@
-"""Converts the merged weights of an export to a GGUF file, with the converter and `llama-quantize` of the user's llama.cpp."""
+"""Converts the merged weights of an export to a GGUF file, with programs of the user's own copy of llama.cpp."""
 
 import re
 import subprocess
@@ -91,9 +91,11 @@ def convert(conversion: Conversion, folder: Path, file: Path) -> None:
         OnionError: a program fails.
     """
     log_line(f"converting merged weights to GGUF ({conversion.kind})")
-    written = file if conversion.quantize is None else file.with_suffix(".auto")  # 16 bit, or 32 if the base model has them
+    written = (
+        file if conversion.quantize is None else file.with_suffix(".auto")
+    )  # 16 bit, or 32 if the base model has them
     kind = conversion.kind if conversion.quantize is None else "auto"
-    command = [sys.executable, conversion.converter, folder, "--outtype", kind, "--outfile", written]
+    command: list[str | Path] = [sys.executable, conversion.converter, folder, "--outtype", kind, "--outfile", written]
     run(command, "converting merged weights to GGUF")
     if conversion.quantize is not None:
         run([conversion.quantize, written, file, conversion.kind], f"quantizing to {conversion.kind}")
@@ -132,7 +134,8 @@ def run(words: Sequence[str | Path], task: str, accepted: Sequence[int] = (0,)) 
             f" {missing[1].partition('.')[0]})."
         )
     lines = [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip()]
-    said = " / ".join(lines[-LINES:]) or "no message"
+    raised = any(line.startswith("Traceback") for line in lines)  # then the last line is the exception
+    said = " / ".join(lines[-1:] if raised else lines[-LINES:]) or "no message"
     raise OnionError(
         f"--llama_cpp: {program} failed with status {done.returncode} ({said}); update llama.cpp, or export without --gguf."
     )

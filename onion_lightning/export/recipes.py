@@ -102,7 +102,9 @@ def modelfile(source: Source, merged: bool, written: str | None = None) -> str:
         "stop": json.dumps(source.tokenizer.eos_token, ensure_ascii=False),
     }
     lines = [
-        "# llama.cpp writes the files, in this folder:" if written is None else f"# llama.cpp wrote model.gguf: {written}",
+        "# llama.cpp writes the files, in this folder:"
+        if written is None
+        else f"# llama.cpp wrote model.gguf: {written}",
         *(f"#   {line}" for line in gguf_commands(source, merged, written)),
     ]
     lines += ["# then: ollama create onion -f Modelfile", "FROM ./model.gguf"]

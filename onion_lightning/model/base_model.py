@@ -19,7 +19,15 @@ from onion_lightning.private_api import cpu_has_bfloat16
 if TYPE_CHECKING:  # bitsandbytes takes a second to import, and `--help` imports this module
     from onion_lightning.model.sharding.shares import Share
 
-__all__ = ["LoadIn", "avoid_cudnn_attention", "best_precision", "compute_dtype", "has_bfloat16", "load_model", "loading"]
+__all__ = [
+    "LoadIn",
+    "avoid_cudnn_attention",
+    "best_precision",
+    "compute_dtype",
+    "has_bfloat16",
+    "load_model",
+    "loading",
+]
 
 LoadIn = Literal["int8", "nf4", "none"]
 COMPUTE_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "32-true": torch.float32}

@@ -1,4 +1,4 @@
-"""A model behind a URL: a server with the `/v1/completions` of vLLM, llama.cpp or Ollama, which somebody else started."""
+"""A model behind a URL: vLLM, llama.cpp or Ollama, which somebody else started."""
 
 import contextlib
 import json
@@ -102,6 +102,11 @@ class Server:
         return [self.write_one(self.template.replace("{headline}", probe.headline), new_tokens) for probe in probes]
 
     def write_one(self, prompt: str, new_tokens: int) -> Written:
+        raw = {"model": self.model, "prompt": prompt, "raw": True, "stream": False}
+        raw["options"] = {"temperature": 0, "repeat_penalty": 1.0, "num_predict": new_tokens}
+        answer = self.ask("/api/generate", raw, optional=True)  # Ollama, whose /v1/completions applies a chat template
+        if answer is not None and "response" in answer:
+            return Written(str(answer["response"]).strip(), answer.get("done_reason") == "stop")
         body = {"model": self.model, "prompt": prompt, "max_tokens": new_tokens, "temperature": 0, **NO_PENALTY}
         answer = self.ask("/v1/completions", body)
         try:

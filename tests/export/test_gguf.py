@@ -1,4 +1,4 @@
-"""`export --gguf`: the user's converter writes model.gguf beside the other files, or nothing is written and a sentence says why.
+"""`export --gguf`: the user's converter writes model.gguf, or nothing is written and a sentence says why.
 
 Small scripts stand for llama.cpp's programs here; `benchmarks/llama_cpp.py` runs the real ones.
 """
@@ -85,7 +85,9 @@ def test_smaller_types_are_written_by_llama_quantize(exported, llama_cpp):
     assert not list(out.glob("*.auto"))
 
 
-def test_a_file_that_the_next_export_would_lack_is_kept_and_uploaded(run, refused, exported, llama_cpp, checkpoint, capsys):
+def test_a_file_that_the_next_export_would_lack_is_kept_and_uploaded(
+    run, refused, exported, llama_cpp, checkpoint, capsys
+):
     folder = llama_cpp(COPIES)
     words = ("--merge", "true", "--gguf", "Q8_0", "--llama_cpp", str(folder))
     out = exported(*words)
@@ -113,16 +115,28 @@ UNLISTED = QUANTIZES.format(python=sys.executable)
 @pytest.mark.parametrize(
     ("kind", "converter", "quantize", "says"),
     [
-        ("f32", FAILS, None, "(ValueError: Model EggForCausalLM is not supported); update llama.cpp, or export without"),
+        (
+            "f32",
+            FAILS,
+            None,
+            "(ValueError: Model EggForCausalLM is not supported); update llama.cpp, or export without",
+        ),
         ("f32", STOPS, None, "failed with status -9 (no message)"),
-        ("f32", "import no_such_egg.shell", None, "needs the Python package no_such_egg; install it in this environment"),
+        (
+            "f32",
+            "import no_such_egg.shell",
+            None,
+            "needs the Python package no_such_egg; install it in this environment",
+        ),
         ("f32", "", None, "its converter wrote no file; update llama.cpp."),
         ("q4_k_m", COPIES, None, "--gguf q4_k_m: llama.cpp's converter writes f32, f16, bf16, q8_0; give one of them"),
         ("q9_egg", COPIES, UNLISTED, "--gguf q9_egg: is not a type of "),
         ("q4_k_m", COPIES, "not a program", "llama-quantize cannot be started (Exec format error); build llama.cpp"),
     ],
 )
-def test_a_program_that_fails_is_quoted_and_leaves_nothing(refused, checkpoint, llama_cpp, kind, converter, quantize, says):
+def test_a_program_that_fails_is_quoted_and_leaves_nothing(
+    refused, checkpoint, llama_cpp, kind, converter, quantize, says
+):
     folder, out = llama_cpp(converter, quantize), checkpoint.parent / "out"
     words = ("--ckpt_path", str(checkpoint), "--output", str(out), "--merge", "true")
     assert says in refused("export", *words, "--gguf", kind, "--llama_cpp", str(folder))

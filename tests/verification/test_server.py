@@ -8,6 +8,7 @@ import pytest
 
 from onion_lightning.errors import OnionError
 from onion_lightning.verification.probes import Probe
+from onion_lightning.verification.reading import Written
 from onion_lightning.verification.server import Server
 
 TEMPLATE = "### {headline}\n"
@@ -69,13 +70,26 @@ def test_a_server_like_vllm_tells_ids_probabilities_and_articles(serve):
     assert written.ended
 
 
-def test_a_server_like_ollama_writes_articles_alone(serve):
-    unfinished = {"choices": [{"text": "An", "finish_reason": "length"}]}
-    server = Server(serve({"/v1/models": MODELS, "/v1/completions": unfinished}), "onion", TEMPLATE)
+def test_a_server_like_ollama_writes_articles_alone_and_without_its_template(serve):
+    """Its /v1/completions puts the prompt into the template of the Modelfile, where it would appear twice (ollama#5544)."""
+
+    def generate(body):
+        assert body["raw"] is True
+        assert body["options"] == {"temperature": 0, "repeat_penalty": 1.0, "num_predict": 9}
+        return {"response": f" After {body['prompt']}", "done_reason": "length"}
+
+    answers = {"/v1/models": MODELS, "/api/generate": generate, "/v1/completions": {"choices": [{"text": "templated"}]}}
+    server = Server(serve(answers), "onion", TEMPLATE)
     assert server.encode("Egg", "An egg.")[:3] == (None, None, None)
     assert server.log_probabilities([1], [2]) is None
-    assert not server.write([Probe("Egg", "", [], [])], 9)[0].ended
+    assert server.write([Probe("Egg", "", [], [])], 9) == [Written("After ### Egg", False)]
     assert server.name.startswith("onion at http://")
+
+
+def test_an_article_that_reached_the_limit_was_not_ended(serve):
+    unfinished = {"choices": [{"text": "An", "finish_reason": "length"}]}
+    server = Server(serve({"/v1/models": MODELS, "/v1/completions": unfinished}), None, TEMPLATE)
+    assert not server.write([Probe("Egg", "", [], [])], 9)[0].ended
 
 
 def test_the_ids_that_llama_cpp_is_asked_for_have_bos_only_before_a_prompt(serve):
