@@ -91,10 +91,9 @@ def convert(conversion: Conversion, folder: Path, file: Path) -> None:
         OnionError: a program fails.
     """
     log_line(f"converting merged weights to GGUF ({conversion.kind})")
-    written = (
-        file if conversion.quantize is None else file.with_suffix(".auto")
-    )  # 16 bit, or 32 if the base model has them
-    kind = conversion.kind if conversion.quantize is None else "auto"
+    kind, written = conversion.kind, file
+    if conversion.quantize is not None:
+        kind, written = "auto", file.with_suffix(".auto")  # 16 bit, or 32 if the base model has them
     command: list[str | Path] = [sys.executable, conversion.converter, folder, "--outtype", kind, "--outfile", written]
     run(command, "converting merged weights to GGUF")
     if conversion.quantize is not None:

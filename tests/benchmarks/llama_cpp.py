@@ -4,9 +4,9 @@
     python tests/benchmarks/llama_cpp.py --llama_cpp llama.cpp --config configs/cpu.yaml --ckpt_path last \
         --types f32 q8_0 q4_k_m lora --more --count 3 --model.max_new_tokens 60
 
-`--llama_cpp` is the folder of its source code (the sdist of `llama-cpp-python` on PyPI has one in vendor/llama.cpp). Build in it
-with `cmake -B build && cmake --build build --target llama-server llama-quantize`. The type `lora` converts base model and
-adapters apart, in f32, with convert_lora_to_gguf.py. What follows `--more` is passed to `verify`.
+`--llama_cpp` is the folder of its source code, such as vendor/llama.cpp in the sdist of `llama-cpp-python`. Build it with
+`cmake -B build && cmake --build build --target llama-server llama-quantize`. The type `lora` converts base model and adapters
+apart, in f32, with convert_lora_to_gguf.py. What follows `--more` is passed to `verify`.
 """
 
 import argparse
