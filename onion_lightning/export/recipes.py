@@ -1,7 +1,7 @@
 """How other programs load an export: the commands of vLLM and llama.cpp, and a `Modelfile` for Ollama.
 
-They were checked against the documentation of vLLM (features/lora), Ollama (modelfile, import) and llama.cpp
-(convert_hf_to_gguf.py, convert_lora_to_gguf.py); none of the three programs was run.
+llama.cpp's converter and server were run on exports. vLLM and Ollama were not: their recipes follow the documentation of vLLM
+(features/lora) and Ollama (modelfile, import).
 """
 
 import json
