@@ -18,7 +18,7 @@ from onion_lightning.verification.reading import Encoded, Written
 __all__ = ["Server"]
 
 TIMEOUT = 600  # seconds: a CPU may take minutes for an article
-FORCED = 1e9  # added to the logit of a token, which is then chosen
+FORCED = 1000.0  # added to the logit of a token, which is then chosen; llama.cpp ignores 1e9 at times
 # Of vLLM and of llama.cpp, whose defaults may be those of a generation_config.json or of the command line.
 NO_PENALTY = {"repetition_penalty": 1.0, "repeat_penalty": 1.0}
 
