@@ -7,6 +7,7 @@ hyperparameters override explicit flags, and `training/resume.py` corrects posit
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -36,6 +37,7 @@ __all__ = [
     "dump_checkpoint",
     "forget_sigterm_broadcast",
     "gather_in_background",
+    "hide_gguf_bar",
     "ignore_in_ddp",
     "ignore_requeue_checkpoints",
     "int8_product",
@@ -186,6 +188,13 @@ def dataset_fingerprint(rows: "datasets.Dataset") -> str:
     """Return the fingerprint of a dataset, which `datasets` computes and uses as the key of its own cache."""
     fingerprint: str = rows._fingerprint
     return fingerprint
+
+
+def hide_gguf_bar() -> None:
+    """Turn off the bar that transformers draws while it reads a GGUF file; its own setting for bars does not reach it."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    reader.tqdm = partial(reader.tqdm, disable=True)
 
 
 def cpu_has_bfloat16() -> bool:

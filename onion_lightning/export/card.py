@@ -10,7 +10,7 @@ from huggingface_hub import ModelCardData
 from onion_lightning.data.prompt import TEMPLATE
 from onion_lightning.errors import OnionError, reason
 from onion_lightning.export.licenses import find_license, license_note
-from onion_lightning.export.recipes import HEADLINE, gguf_commands, vllm_command, vllm_request
+from onion_lightning.export.recipes import HEADLINE, gguf_commands, llama_command, vllm_command, vllm_request
 from onion_lightning.export.source import Source
 from onion_lightning.messages import tell
 from onion_lightning.pretrained.demo import WHEEL
@@ -40,7 +40,7 @@ SETTINGS = {  # of the adapters and the run, as the card names them
 }
 
 
-def render_card(source: Source, merged: bool, has_chat_template: bool, folder: str) -> str:
+def render_card(source: Source, merged: bool, has_chat_template: bool, folder: str, written: str | None = None) -> str:
     """Return the model card, Markdown with a YAML header.
 
     Args:
@@ -48,6 +48,7 @@ def render_card(source: Source, merged: bool, has_chat_template: bool, folder: s
         merged: whether the folder contains merged weights.
         has_chat_template: whether its tokenizer has a chat template.
         folder: the value of `--output`.
+        written: type of the weights in model.gguf; None without one.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onion_lightning.export", ""),
@@ -76,7 +77,9 @@ def render_card(source: Source, merged: bool, has_chat_template: bool, folder: s
             vllm_request=json.dumps(
                 vllm_request(source, "merged" if merged else "onion"), ensure_ascii=False, indent=2
             ),
-            gguf=gguf_commands(source, merged),
+            gguf=gguf_commands(source, merged, written),
+            gguf_type=written,
+            llama_command=llama_command(source, merged),
             folder_name=Path(folder).resolve().name,
         )
         + "\n"

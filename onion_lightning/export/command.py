@@ -1,6 +1,7 @@
 """The `export` command: writes adapters, and on request merged weights, as folders that other programs load."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import GenerationConfig
@@ -9,6 +10,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import TEMPLATE
 from onion_lightning.errors import OnionError
 from onion_lightning.export.card import render_card
+from onion_lightning.export.gguf import Conversion, convert, find_conversion
 from onion_lightning.export.merge import merge_weights, save_weights
 from onion_lightning.export.prompts import find_chat_template
 from onion_lightning.export.push import check_repository, push_folder
@@ -21,7 +23,7 @@ from onion_lightning.pretrained.adapter_folder import ADAPTER_CONFIG, ADAPTER_WE
 from onion_lightning.training.session import Session
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 from onion_lightning.verification.command import verify_folder
-from onion_lightning.verification.exported import CARD, MERGED, PROMPT_FILE, count_changed
+from onion_lightning.verification.exported import CARD, GGUF, MERGED, PROMPT_FILE, count_changed
 from onion_lightning.verification.result import VERIFIED
 
 __all__ = ["FILES", "MERGED", "run_export"]
@@ -33,6 +35,7 @@ TOKENIZER = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+MODELS = {MERGED: "merged weights", GGUF: f"a {GGUF}"}  # whole models, as errors name them
 FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS, PROMPT_FILE, MODELFILE, CARD, VERIFIED, *TOKENIZER)
 
 
@@ -43,6 +46,8 @@ def run_export(
     ckpt_path: str | None = None,
     output: str = "exported",
     merge: bool = False,
+    gguf: str | None = None,
+    llama_cpp: str | None = None,
     verify: bool = False,
     push: str | None = None,
     overwrite: bool = False,
@@ -59,10 +64,13 @@ def run_export(
         ckpt_path: checkpoint to export (required): a file, last, best, or a folder of adapters.
         output: folder for the adapters, tokenizer, prompt template, model card and Modelfile.
         merge: write the base model with the adapters merged into its 16-bit weights, to the folder merged/ in it.
+        gguf: also convert the merged weights to model.gguf, with weights of this type (f32, f16, bf16, q8_0; others such as
+            q4_k_m if --llama_cpp contains a built llama-quantize). Needs --merge true.
+        llama_cpp: folder of llama.cpp's source code, whose convert_hf_to_gguf.py writes it.
         verify: compare the folder with the checkpoint, as the command verify does; it is not pushed if they differ.
         push: repository on the Hugging Face Hub (USER/NAME) to upload the folder to; lists the files if there is no token.
-        overwrite: also replace an earlier export of other adapters in the output folder, or one with merged weights by one
-            without.
+        overwrite: also replace an earlier export of other adapters in the output folder, or one with merged weights or
+            model.gguf by one without.
 
     Raises:
         OnionError: a flag is invalid, or base model and checkpoint cannot be read or do not match.
@@ -71,15 +79,15 @@ def run_export(
         raise OnionError("--ckpt_path: export needs the checkpoint of a fine-tuned model; give a file, last or best.")
     if push is not None:
         check_repository(push)
-    folder = check_folder(output, FILES, overwrite=True, folders=(MERGED,))
+    folder = check_folder(output, (*FILES, GGUF), overwrite=True, folders=(MERGED,))
     if check_earlier(folder, output) and not overwrite:
-        check_repeated(folder, output, ckpt_path, merge)
+        check_repeated(folder, output, ckpt_path, {MERGED: merge, GGUF: gguf is not None})
+    conversion = find_conversion(gguf, llama_cpp, merge)
     source = read_source(model, ckpt_path)
-    with replacing(folder, (*FILES, MERGED)) as part:
-        write_export(source, part, output, merge)
-    tell(
-        f"Exported {source.checkpoint} to {folder}" + (f", and merged weights to {folder / MERGED}." if merge else ".")
-    )
+    with replacing(folder, (*FILES, *MODELS)) as part:
+        write_export(source, part, output, merge, conversion)
+    written = [f"merged weights to {folder / MERGED}"] * merge + [f"{gguf} to {folder / GGUF}"] * (gguf is not None)
+    tell(", and ".join([f"Exported {source.checkpoint} to {folder}", *written]) + ".")
     if verify:
         verify_folder(session, model, datamodule, folder, ckpt_path)
     for logger in session.loggers:
@@ -87,12 +95,12 @@ def run_export(
             logger.log_files("exported", folder, FILES)
     if push is not None:
         warn_local_base(source, push)
-        push_folder(folder, push, (*FILES, MERGED))
+        push_folder(folder, push, (*FILES, *MODELS))
 
 
 def check_earlier(folder: Path, output: str) -> bool:
     """Return whether a folder has an earlier export. A README.md, a tokenizer, ... that are not those of one are refused."""
-    found = [name for name in (*FILES, MERGED) if (folder / name).exists()]
+    found = [name for name in (*FILES, *MODELS) if (folder / name).exists()]
     if found and SETTINGS not in found:
         raise OnionError(
             f"--output {output}: its {found[0]} is not that of an earlier export, which would have written {SETTINGS}; give"
@@ -101,9 +109,10 @@ def check_earlier(folder: Path, output: str) -> bool:
     return bool(found)
 
 
-def check_repeated(folder: Path, output: str, ckpt_path: str, merge: bool) -> None:
-    """Refuse to replace an export that may be the only copy of its adapters, or whose merged weights took long to write."""
-    lost = "merged weights, which this one would lack" if (folder / MERGED).exists() and not merge else ""
+def check_repeated(folder: Path, output: str, ckpt_path: str, again: Mapping[str, bool]) -> None:
+    """Refuse to replace an export that may be the only copy of its adapters, or whose whole models took long to write."""
+    missing = [name for name, written in again.items() if (folder / name).exists() and not written]
+    lost = f"{MODELS[missing[0]]}, which this one would lack" if missing else ""
     try:
         if count_changed(folder, ckpt_path):
             lost = "other adapters"
@@ -115,16 +124,17 @@ def check_repeated(folder: Path, output: str, ckpt_path: str, merge: bool) -> No
         )
 
 
-def write_export(source: Source, part: Path, output: str, merge: bool) -> None:
+def write_export(source: Source, part: Path, output: str, merge: bool, conversion: Conversion | None) -> None:
     """Write all files of an export to an empty folder."""
+    kind = None if conversion is None else conversion.kind
     chat_template = find_chat_template(source.tokenizer)
     source.tokenizer.chat_template = chat_template
     write_adapters(source, part)
     source.tokenizer.save_pretrained(part)
     texts = {
         PROMPT_FILE: TEMPLATE,
-        MODELFILE: modelfile(source, merge),
-        CARD: render_card(source, merge, chat_template is not None, output),
+        MODELFILE: modelfile(source, merge, kind),
+        CARD: render_card(source, merge, chat_template is not None, output, kind),
         SETTINGS: json.dumps(source.settings() | {"merged": merge}, indent=2, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
@@ -134,6 +144,8 @@ def write_export(source: Source, part: Path, output: str, merge: bool) -> None:
         source.tokenizer.save_pretrained(part / MERGED)
         generation_config(source).save_pretrained(part / MERGED)
         merge_weights(source, part / MERGED)
+    if conversion is not None:
+        convert(conversion, part / MERGED, part / GGUF)
 
 
 def write_adapters(source: Source, part: Path) -> None:

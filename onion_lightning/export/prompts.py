@@ -12,11 +12,12 @@ __all__ = ["chat_ids", "find_chat_template"]
 # A chat template is accepted if it encodes these as training did.
 PROBES = ("Area Man Wins", "  Two  spaces,\na line break ", "“Curly” — Ünïcode 🥚", "42", "a", "", "don't: 100% ▁ {x}")
 
+# llama.cpp splits at single spaces, and its server does not start if it cannot run the template.
 CHAT_TEMPLATE = """\
 {%%- if messages | length != 1 or messages[0]['role'] != 'user' -%%}
 {{- raise_exception('Give one message of the role user: the headline.') -}}
 {%%- endif -%%}
-{{- %s + %s + (messages[0]['content'].split() | select | join(' ')) + %s -}}"""
+{{- %s + %s + ((messages[0]['content'] | replace('\\n', ' ')).split() | reject('eq', '') | join(' ')) + %s -}}"""
 
 
 def find_chat_template(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -1,7 +1,7 @@
 """How other programs load an export: the commands of vLLM and llama.cpp, and a `Modelfile` for Ollama.
 
-They were checked against the documentation of vLLM (features/lora), Ollama (modelfile, import) and llama.cpp
-(convert_hf_to_gguf.py, convert_lora_to_gguf.py); none of the three programs was run.
+llama.cpp's converter and server were run on exports. vLLM and Ollama were not: their recipes follow the documentation of vLLM
+(features/lora) and Ollama (modelfile, import).
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from onion_lightning.data.prompt import TEMPLATE, format_prompt
 from onion_lightning.export.source import Source
 
-__all__ = ["HEADLINE", "MODELFILE", "gguf_commands", "modelfile", "vllm_command", "vllm_request"]
+__all__ = ["HEADLINE", "MODELFILE", "gguf_commands", "llama_command", "modelfile", "vllm_command", "vllm_request"]
 
 HEADLINE = "Area Man Declares War On Tuesday"
 MODELFILE = "Modelfile"
@@ -51,11 +51,13 @@ def vllm_request(source: Source, model: str) -> dict[str, Any]:
     }
 
 
-def gguf_commands(source: Source, merged: bool) -> list[str]:
+def gguf_commands(source: Source, merged: bool, written: str | None = None) -> list[str]:
     """Return the commands of llama.cpp that write the files named in the `Modelfile`, inside the exported folder.
 
-    The first says if `merged` must be exported before.
+    The first says if `merged` must be exported before. If model.gguf was `written`, there are none.
     """
+    if written is not None:
+        return []
     whole = "python llama.cpp/convert_hf_to_gguf.py {} --outtype {} --outfile {}"
     if merged or needs_merge(source):
         first = [] if merged else ["# export again with --merge true: llama.cpp would compute these adapters otherwise"]
@@ -71,8 +73,23 @@ def needs_merge(source: Source) -> bool:
     return bool(source.skeleton.lora.use_dora or source.skeleton.lora.use_rslora)
 
 
-def modelfile(source: Source, merged: bool) -> str:
-    """Return a `Modelfile` for Ollama, which reads GGUF files that llama.cpp writes."""
+def llama_command(source: Source, merged: bool) -> str:
+    """Return the command of llama.cpp's server, with the decoding flags as its defaults and without its other samplers."""
+    decoding = source.decoding
+    words = ["llama-server", "--model", "model.gguf", "--temp", decoding.temperature, "--top-p", decoding.top_p]
+    words += [] if merged or needs_merge(source) else ["--lora", "adapters.gguf"]
+    words += ["--top-k", 0, "--min-p", 0, "--repeat-penalty", decoding.repetition_penalty, "--repeat-last-n", -1]
+    return shlex.join([*map(str, words), "--predict", str(decoding.max_new_tokens)])
+
+
+def modelfile(source: Source, merged: bool, written: str | None = None) -> str:
+    """Return a `Modelfile` for Ollama, which reads GGUF files that llama.cpp writes.
+
+    Args:
+        source: what is exported.
+        merged: whether the folder contains merged weights.
+        written: type of the weights in model.gguf; None without one.
+    """
     decoding, context = source.decoding, source.skeleton.config.get_text_config().max_position_embeddings
     parameters = {
         "temperature": decoding.temperature,
@@ -85,8 +102,10 @@ def modelfile(source: Source, merged: bool) -> str:
         "stop": json.dumps(source.tokenizer.eos_token, ensure_ascii=False),
     }
     lines = [
-        "# llama.cpp writes the files, in this folder:",
-        *(f"#   {line}" for line in gguf_commands(source, merged)),
+        "# llama.cpp writes the files, in this folder:"
+        if written is None
+        else f"# llama.cpp wrote model.gguf: {written}",
+        *(f"#   {line}" for line in gguf_commands(source, merged, written)),
     ]
     lines += ["# then: ollama create onion -f Modelfile", "FROM ./model.gguf"]
     lines += [] if merged or needs_merge(source) else ["ADAPTER ./adapters.gguf"]

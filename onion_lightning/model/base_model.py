@@ -19,7 +19,15 @@ from onion_lightning.private_api import cpu_has_bfloat16
 if TYPE_CHECKING:  # bitsandbytes takes a second to import, and `--help` imports this module
     from onion_lightning.model.sharding.shares import Share
 
-__all__ = ["LoadIn", "avoid_cudnn_attention", "best_precision", "compute_dtype", "has_bfloat16", "load_model"]
+__all__ = [
+    "LoadIn",
+    "avoid_cudnn_attention",
+    "best_precision",
+    "compute_dtype",
+    "has_bfloat16",
+    "load_model",
+    "loading",
+]
 
 LoadIn = Literal["int8", "nf4", "none"]
 COMPUTE_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "32-true": torch.float32}
@@ -77,7 +85,8 @@ def quantization(load_in: LoadIn, share: "Share | None") -> BitsAndBytesConfig |
 def loading(base_model: str, source: str) -> Heartbeat:
     """Log that a base model is being loaded, now and every minute while this context is active."""
     began = time.monotonic()
-    files = Path(source).glob("*.safetensors") if Path(source).is_dir() else []
+    place = Path(source)
+    files = [place] if place.is_file() else place.glob("*.safetensors") if place.is_dir() else []
     gigabytes = sum(file.stat().st_size for file in files) / 1e9  # 0 for a model of the Hub, which may not be here yet
     size = f", {gigabytes:.1f} GB" if gigabytes >= 0.1 else ""
     log_line(f"loading {base_model}{size}")

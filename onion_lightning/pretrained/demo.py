@@ -92,7 +92,10 @@ def convert(gguf: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+    from onion_lightning.private_api import hide_gguf_bar
+
     log.info("Converting the demo model (about 30 seconds).")
+    hide_gguf_bar()
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     settings = loaded.config.to_dict()

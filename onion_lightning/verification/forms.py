@@ -14,9 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from onion_lightning.data.prompt import TEMPLATE, encode_prompt, encode_texts
 from onion_lightning.errors import OnionError, shorten
 from onion_lightning.evaluation.scoring.losses import token_losses
+from onion_lightning.model.base_model import loading
 from onion_lightning.model.decoding import Decoding, autocast_as_trained, continue_prompts, evaluation_mode, left_pad
 from onion_lightning.model.module import OnionModule
 from onion_lightning.pretrained.locate import LOAD_ERRORS
+from onion_lightning.private_api import hide_gguf_bar
 from onion_lightning.verification.probes import Probe
 from onion_lightning.verification.reading import Encoded, Written
 
@@ -155,8 +157,9 @@ def load_gguf(file: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any
     Raises:
         OnionError: the file cannot be loaded.
     """
+    hide_gguf_bar()
     # Beside adapters, transformers would load their base model instead.
-    with refusing(file.parent, file.name), tempfile.TemporaryDirectory() as alone:
+    with refusing(file.parent, file.name), tempfile.TemporaryDirectory() as alone, loading(file.name, str(file)):
         (Path(alone) / file.name).symlink_to(file.resolve())
         source = {"pretrained_model_name_or_path": alone, "gguf_file": file.name}
         tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)

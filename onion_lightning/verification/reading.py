@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from onion_lightning.heartbeat import log_line
+from onion_lightning.heartbeat import Heartbeat, log_line
 from onion_lightning.verification.probes import Probe
 
 __all__ = ["Encoded", "Form", "Reading", "Written", "read_probes"]
@@ -68,11 +68,12 @@ class Reading(NamedTuple):
 def read_probes(form: Form, probes: Sequence[Probe], new_tokens: int) -> Reading:
     """Have a form read all probes."""
     log_line(f"{form.name}: reading {len(probes)} articles and writing as many")
-    found = [form.log_probabilities(probe.prompt, probe.completion) for probe in probes]
-    known = [values for values in found if values is not None]
-    return Reading(
-        form.name,
-        [form.encode(probe.headline, probe.article) for probe in probes],
-        known if len(known) == len(probes) else None,
-        form.write(probes, new_tokens),
-    )
+    with Heartbeat(lambda: f"{form.name}: still at work"):
+        found = [form.log_probabilities(probe.prompt, probe.completion) for probe in probes]
+        known = [values for values in found if values is not None]
+        return Reading(
+            form.name,
+            [form.encode(probe.headline, probe.article) for probe in probes],
+            known if len(known) == len(probes) else None,
+            form.write(probes, new_tokens),
+        )

@@ -1,5 +1,6 @@
-"""A model behind a URL: a server with the `/v1/completions` of vLLM, llama.cpp or Ollama, which somebody else started."""
+"""A model behind a URL: vLLM, llama.cpp or Ollama, which somebody else started."""
 
+import contextlib
 import json
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,16 @@ from onion_lightning.verification.reading import Encoded, Written
 __all__ = ["Server"]
 
 TIMEOUT = 600  # seconds: a CPU may take minutes for an article
+FORCED = 1000.0  # added to the logit of a token, which is then chosen; llama.cpp ignores 1e9 at times
+# Of vLLM and of llama.cpp, whose defaults may be those of a generation_config.json or of the command line.
+NO_PENALTY = {"repetition_penalty": 1.0, "repeat_penalty": 1.0}
 
 
 class Server:
     """A model behind a URL.
 
     What only some servers offer is found by asking: token ids come from `/tokenize` (vLLM and llama.cpp), log-probabilities
-    from the `prompt_logprobs` of vLLM.
+    from the `prompt_logprobs` of vLLM or the `/completion` of llama.cpp.
 
     Args:
         url: of the server, without `/v1`.
@@ -74,15 +78,36 @@ class Server:
         answer = self.ask("/v1/completions", body, optional=True)
         found = ((answer or {}).get("choices") or [{}])[0].get("prompt_logprobs")
         if not isinstance(found, list) or len(found) != len(ids):
-            return None
+            return self.forced_log_probabilities(prompt, completion)
         pairs = zip(found[len(prompt) :], completion, strict=True)
         return np.array([entry[str(token)]["logprob"] for entry, token in pairs])
+
+    def forced_log_probabilities(self, prompt: Sequence[int], completion: Sequence[int]) -> np.ndarray | None:
+        """Return log p of each token of a completion from llama.cpp; None from other servers.
+
+        It reports log p of the token that it chooses, before any sampler, so each token in turn is made its choice.
+        """
+        found: list[float] = []
+        for token in completion:
+            body = {"prompt": [*prompt, *completion[: len(found)]], "n_predict": 1, "temperature": 0}
+            body |= {"n_probs": 1, "logit_bias": [[token, FORCED]], "cache_prompt": True}
+            answer = self.ask("/completion", body, optional=not found)
+            entry = ((answer or {}).get("completion_probabilities") or [{}])[0]
+            if entry.get("id") != token:
+                return None
+            found.append(entry["logprob"])
+        return np.array(found)
 
     def write(self, probes: Sequence[Probe], new_tokens: int) -> list[Written]:
         return [self.write_one(self.template.replace("{headline}", probe.headline), new_tokens) for probe in probes]
 
     def write_one(self, prompt: str, new_tokens: int) -> Written:
-        body = {"model": self.model, "prompt": prompt, "max_tokens": new_tokens, "temperature": 0}
+        raw = {"model": self.model, "prompt": prompt, "raw": True, "stream": False}
+        raw["options"] = {"temperature": 0, "repeat_penalty": 1.0, "num_predict": new_tokens}
+        answer = self.ask("/api/generate", raw, optional=True)  # Ollama, whose /v1/completions applies a chat template
+        if answer is not None and "response" in answer:
+            return Written(str(answer["response"]).strip(), answer.get("done_reason") == "stop")
+        body = {"model": self.model, "prompt": prompt, "max_tokens": new_tokens, "temperature": 0, **NO_PENALTY}
         answer = self.ask("/v1/completions", body)
         try:
             choice = (answer or {})["choices"][0]
@@ -105,10 +130,12 @@ class Server:
                 answer = json.loads(response.read())
                 return answer if isinstance(answer, dict) else {}
         except (OSError, ValueError, HTTPException) as error:
+            said = ""
             if isinstance(error, HTTPError):  # a status of 400 and above; it has the open answer
-                error.close()
+                with error, contextlib.suppress(OSError, HTTPException):
+                    said = f": {' '.join(error.read(300).decode(errors='replace').split())}"
             if optional:
                 return None
             raise OnionError(
-                f"{self.flag}: {path} does not answer ({shorten(error)}); start the server first, and give its address."
+                f"{self.flag}: {path} does not answer ({shorten(error)}{said}); start the server first, and give its address."
             ) from error

@@ -79,7 +79,7 @@ BOUNDED = {
 COMMANDS = {  # their values are checked in the tests of each command
     run_evaluate: "ckpt_path shots count batch_size output overwrite",
     run_serve: "ckpt_path host port max_queue votes export_votes share auth_file no_auth",
-    run_export: "ckpt_path output merge verify push overwrite",
+    run_export: "ckpt_path output merge gguf llama_cpp verify push overwrite",
     run_plan: "ckpt_path gpu network price_per_hour probe find_batch_size output overwrite",
     run_verify: "path ckpt_path count tolerance url url_model",
     run_preview: "ckpt_path rows output overwrite",

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment, nodes
 from transformers import AutoTokenizer
 
 from onion_lightning.data.prompt import TEMPLATE, encode_prompt
@@ -36,6 +37,15 @@ def test_the_demo_has_a_chat_template():
     template = find_chat_template(tokenizer)
     for headline in HEADLINES:
         assert chat_ids(tokenizer, headline, template) == encode_prompt(tokenizer, headline)
+
+
+def test_the_chat_template_has_only_filters_that_llama_cpp_runs(tiny_base):
+    """Its `select` and `reject` need a test, and it splits at single spaces; its server stops at a template that fails."""
+    template = find_chat_template(AutoTokenizer.from_pretrained(tiny_base))
+    filters = {node.name: node.args for node in Environment().parse(template).find_all(nodes.Filter)}
+    assert filters.keys() == {"length", "replace", "reject", "join"}
+    assert [argument.value for argument in filters["reject"]] == ["eq", ""]
+    assert [argument.value for argument in filters["replace"]] == ["\n", " "]
 
 
 def test_the_template_in_the_folder_is_the_one_of_training(exported, tiny_base):

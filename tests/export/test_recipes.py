@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from onion_lightning.export.recipes import gguf_commands, modelfile, vllm_command, vllm_request
+from onion_lightning.export.recipes import gguf_commands, llama_command, modelfile, vllm_command, vllm_request
 from onion_lightning.export.source import read_source
 from onion_lightning.model.module import OnionModule
 from tests.export.conftest import trained
@@ -66,6 +66,16 @@ def test_the_modelfile_has_the_prompt_and_the_decoding_flags(source):
     assert "PARAMETER num_ctx 512" in lines
     assert "ADAPTER ./adapters.gguf" not in lines
     assert "ADAPTER ./adapters.gguf" in modelfile(source(), merged=False).splitlines()
+
+
+def test_the_server_of_llama_cpp_has_the_decoding_flags_and_none_of_its_other_samplers(source):
+    words = shlex.split(llama_command(source(temperature=0.5, repetition_penalty=1.2), merged=True))
+    assert words[:3] == ["llama-server", "--model", "model.gguf"]
+    flags = dict(zip(words[1::2], words[2::2], strict=True))
+    assert (flags["--temp"], flags["--repeat-penalty"], flags["--repeat-last-n"]) == ("0.5", "1.2", "-1")
+    assert flags["--top-k"] == flags["--min-p"] == "0"
+    assert "--lora" not in flags
+    assert "--lora adapters.gguf" in llama_command(source(), merged=False)
 
 
 def test_llama_cpp_converts_the_merged_folder_or_base_and_adapters(source, tiny_base):

@@ -1,6 +1,8 @@
 """A GGUF file of the merged weights is a form of the export: the same, or named where it differs."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -12,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from onion_lightning.cli.main import main
 
 LAYERS, HEADS, KEY_HEADS = 2, 4, 2
+SHORT = ("--model.max_new_tokens", "6", "--model.load_in", "none")
 
 
 def rotate_as_llama_cpp(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -75,7 +78,7 @@ def verify(flags, checkpoint, tmp_path, capsys):
     def command(*more):
         capsys.readouterr()
         words = (*more, "--path", str(tmp_path / "exported"), "--ckpt_path", str(checkpoint), "--count", "3")
-        status = main(flags("verify", *words, "--model.max_new_tokens", "6", "--model.load_in", "none"))
+        status = main(flags("verify", *words, *SHORT))
         figures = json.loads((tmp_path / "exported" / "verify.json").read_text(encoding="utf-8"))["forms"]
         return status, {one["form"]: one for one in figures}, capsys.readouterr().err.strip().splitlines()[-1]
 
@@ -93,6 +96,23 @@ def test_a_gguf_file_of_the_merged_weights_is_the_same_model(exported, verify, t
     assert found["same_prompts"] == found["same_articles"] == 3
     assert status == 0
     assert (found["mean"] > 1e-3) == (kind == "Q8_0")
+
+
+@pytest.mark.parametrize("progress", ["lines", "none"])
+def test_a_log_file_gets_a_line_or_none_and_no_bar_while_a_gguf_file_is_read(
+    exported, flags, checkpoint, tiny_base, tmp_path, progress
+):
+    folder = exported("--merge", "true")
+    write_gguf(tiny_base, folder, "F32")
+    words = flags("verify", "--path", str(folder), "--ckpt_path", str(checkpoint), "--count", "3", *SHORT)
+    words.remove("--trainer.enable_progress_bar")
+    words[words.index("false")] = f"--progress={progress}"
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run([sys.executable, "-m", "onion_lightning", *words], stderr=log, check=True)
+    text = (tmp_path / "log").read_text()
+    assert (" loading model.gguf\n" in text) == (progress == "lines")
+    assert "Converting" not in text
+    assert "it/s" not in text
 
 
 def test_a_gguf_file_with_other_weights_is_named(exported, verify, tiny_base):

@@ -8,6 +8,7 @@ import pytest
 
 from onion_lightning.errors import OnionError
 from onion_lightning.verification.probes import Probe
+from onion_lightning.verification.reading import Written
 from onion_lightning.verification.server import Server
 
 TEMPLATE = "### {headline}\n"
@@ -69,13 +70,26 @@ def test_a_server_like_vllm_tells_ids_probabilities_and_articles(serve):
     assert written.ended
 
 
-def test_a_server_like_ollama_writes_articles_alone(serve):
-    unfinished = {"choices": [{"text": "An", "finish_reason": "length"}]}
-    server = Server(serve({"/v1/models": MODELS, "/v1/completions": unfinished}), "onion", TEMPLATE)
+def test_a_server_like_ollama_writes_articles_alone_and_without_its_template(serve):
+    """Its /v1/completions puts the prompt into the template of the Modelfile, where it would appear twice (ollama#5544)."""
+
+    def generate(body):
+        assert body["raw"] is True
+        assert body["options"] == {"temperature": 0, "repeat_penalty": 1.0, "num_predict": 9}
+        return {"response": f" After {body['prompt']}", "done_reason": "length"}
+
+    answers = {"/v1/models": MODELS, "/api/generate": generate, "/v1/completions": {"choices": [{"text": "templated"}]}}
+    server = Server(serve(answers), "onion", TEMPLATE)
     assert server.encode("Egg", "An egg.")[:3] == (None, None, None)
     assert server.log_probabilities([1], [2]) is None
-    assert not server.write([Probe("Egg", "", [], [])], 9)[0].ended
+    assert server.write([Probe("Egg", "", [], [])], 9) == [Written("After ### Egg", False)]
     assert server.name.startswith("onion at http://")
+
+
+def test_an_article_that_reached_the_limit_was_not_ended(serve):
+    unfinished = {"choices": [{"text": "An", "finish_reason": "length"}]}
+    server = Server(serve({"/v1/models": MODELS, "/v1/completions": unfinished}), None, TEMPLATE)
+    assert not server.write([Probe("Egg", "", [], [])], 9)[0].ended
 
 
 def test_the_ids_that_llama_cpp_is_asked_for_have_bos_only_before_a_prompt(serve):
@@ -84,6 +98,42 @@ def test_the_ids_that_llama_cpp_is_asked_for_have_bos_only_before_a_prompt(serve
     Server(serve(answers), None, TEMPLATE).encode("Egg", "An egg.")
     assert (asked[0]["content"], asked[0]["add_special"]) == ("### Egg\n", True)
     assert (asked[-1]["content"], asked[-1]["add_special"]) == ("An egg.", False)
+
+
+def choose(body):
+    """Answers as llama-server does: log p of the token that the bias makes the choice, as it was before."""
+    [[token, bias]] = body["logit_bias"]
+    assert (body["n_predict"], body["temperature"], body["n_probs"]) == (1, 0, 1)
+    assert 100 < bias < 1e6  # llama.cpp does not obey all larger ones
+    return {"completion_probabilities": [{"id": token, "logprob": -float(token + 10 * len(body["prompt"]))}]}
+
+
+def test_a_server_like_llama_cpp_is_asked_for_the_probability_of_each_token_in_turn(serve):
+    answers = {"/v1/models": MODELS, "/v1/completions": {"choices": [{"text": "x"}]}, "/completion": choose}
+    assert Server(serve(answers), None, TEMPLATE).log_probabilities([1, 5], [7, 2]).tolist() == [-27.0, -32.0]
+
+
+def test_a_server_that_chooses_another_token_has_no_probability_of_this_one(serve):
+    other = {"completion_probabilities": [{"id": 3, "logprob": -1.0}]}
+    answers = {"/v1/models": MODELS, "/v1/completions": {"choices": [{"text": "x"}]}, "/completion": other}
+    assert Server(serve(answers), None, TEMPLATE).log_probabilities([1, 5], [7]) is None
+
+
+def test_a_context_that_is_too_short_for_an_article_is_an_error(serve):
+    """The server has probabilities, so none at all would hide the reason."""
+    answers = {"/v1/models": MODELS, "/v1/completions": {"choices": [{"text": "x"}]}}
+    answers["/completion"] = lambda body: choose(body) if len(body["prompt"]) < 4 else None
+    server = Server(serve(answers), None, TEMPLATE)
+    with pytest.raises(OnionError, match=r"/completion does not answer \(HTTP Error 404: Not Found: null\)"):
+        server.log_probabilities([1, 5], [7, 2, 3])
+
+
+def test_greedy_articles_have_no_penalty_whatever_the_defaults_of_the_server_are(serve):
+    asked = []
+    written = {"choices": [{"text": "An egg", "finish_reason": "stop"}]}
+    answers = {"/v1/models": MODELS, "/v1/completions": lambda body: asked.append(body) or written}
+    Server(serve(answers), None, TEMPLATE).write([Probe("Egg", "", [], [])], 9)
+    assert asked[0]["repetition_penalty"] == asked[0]["repeat_penalty"] == 1.0
 
 
 @pytest.mark.parametrize(
