@@ -3,15 +3,16 @@
 The tests run production code on them (`from_pretrained`, bitsandbytes, whole commands) and mock none of this project's code.
 """
 
-import os
+from tests.environment import ROOT, isolate
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # transformers reads it on import
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests fork
-os.environ.pop("WANDB_API_KEY", None)
+FOLDER = isolate()
 
+import contextlib
 import csv
+import gc
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +28,26 @@ if TYPE_CHECKING:  # the package is imported inside the tests, where warnings ar
     from onion_lightning.data.collate import Batch
     from onion_lightning.model.module import OnionModule
 
-ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "onion_lightning" / "data" / "sample" / "onion_sample.csv"
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker neighboring tests, which share what they set up; one that is done takes tests from another."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+def pytest_collection() -> None:
+    gc.disable()  # see onion_lightning/__main__.py
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def sample_rows() -> list[dict[str, str]]:
@@ -39,12 +56,19 @@ def sample_rows() -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    import datasets
+def _working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run the tests in an empty folder."""
+    folder = tmp_path_factory.mktemp("working-directory")
+    with contextlib.chdir(folder):
+        yield folder
 
-    cache = tmp_path_factory.mktemp("cache")
-    datasets.config.HF_DATASETS_CACHE = cache / "datasets"
-    os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")  # for subprocesses
+
+@pytest.fixture(autouse=True)
+def _in_the_working_directory(_working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Assert that a test leaves nothing there: it would change the next one."""
+    monkeypatch.chdir(_working_directory)
+    yield
+    assert list(_working_directory.iterdir()) == []
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,10 +13,10 @@ from onion_lightning.cli.signals import StopSignals
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "onion_lightning"
+# Not those that commands write into a clone, nor those of an environment in it.
+FOLDERS = [ROOT / name for name in ("configs", "onion_lightning", "tests")]
 DOCUMENTS = sorted(
-    file
-    for file in ROOT.rglob("*.md")
-    if not any(part == "wandb" or (part.startswith(".") and part != ".github") for part in file.relative_to(ROOT).parts)
+    [*ROOT.glob("*.md"), *ROOT.glob("checkpoints/*.md"), *(md for top in FOLDERS for md in top.rglob("*.md"))]
 )
 
 
