@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 KEPT = re.compile(
     r"PATH|PYTHONPATH|LD_\w+|VIRTUAL_ENV|HOME|USER|LOGNAME|TMPDIR|TEMP|TMP|SYSTEMROOT|CI"
-    r"|(PYTEST|COV|CUDA|NVIDIA|NCCL|XDG|ONION|PIP|SSL|REQUESTS)_\w+|(https?|all|no)_proxy",
+    r"|(PYTEST|CONDA|COV|CUDA|NVIDIA|NCCL|XDG|ONION|PIP|SSL|REQUESTS)_\w+|(https?|all|no)_proxy",
     re.IGNORECASE,
 )
 FOLDER = "ONION_TESTS_FOLDER"  # of the whole session: workers of pytest-xdist inherit it

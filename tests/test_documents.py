@@ -91,15 +91,14 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_in_the_readme_parses(words, tmp_path, monkeypatch):
+def test_every_command_in_the_readme_parses(words):
     class Parse(OnionCLI):
         def parse_arguments(self, parser, args):
             parser.parse_args(args)
             raise KeyboardInterrupt
 
-    monkeypatch.chdir(ROOT)
     with StopSignals() as signals, pytest.raises(KeyboardInterrupt):
-        Parse([words[0], "--config", "configs/cpu.yaml", *words[1:]], signals)
+        Parse([words[0], "--config", str(ROOT / "configs/cpu.yaml"), *words[1:]], signals)
 
 
 def test_the_notebook_in_the_readme_imports_public_names():

@@ -18,7 +18,8 @@ from onion_lightning.model.base_model import best_precision
 from onion_lightning.planning.memory import predict_memory
 from onion_lightning.planning.report.probe import LIBRARIES
 from onion_lightning.pretrained.locate import load_config
-from tests.conftest import ROOT, curve, records, sample_rows
+from tests.conftest import ROOT, curve, records
+from tests.tiny import sample_rows
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 

@@ -1,4 +1,4 @@
-"""Tests pass wherever they are run: in a used clone, and with variables of a scheduler, a proxy, an account and a terminal."""
+"""Tests pass wherever they are run: in a used clone, with variables of schedulers, proxies, accounts and terminals."""
 
 import os
 import re

@@ -6,11 +6,10 @@ import sys
 import pytest
 
 import onion_lightning
-from tests.conftest import ROOT
 
 
 def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout
 
 
