@@ -3,15 +3,16 @@
 The tests run production code on them (`from_pretrained`, bitsandbytes, whole commands) and mock none of this project's code.
 """
 
-import os
+from tests.environment import ROOT as ROOT
+from tests.environment import isolate
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # transformers reads it on import
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # some tests fork
-os.environ.pop("WANDB_API_KEY", None)
+FOLDER = isolate()
 
+import contextlib
 import csv
-import io
+import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,32 +20,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sentencepiece
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.tiny import sample_rows, save_tiny_base
 
 if TYPE_CHECKING:  # the package is imported inside the tests, where warnings are errors
     from onion_lightning.data.collate import Batch
     from onion_lightning.model.module import OnionModule
 
-ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "onion_lightning" / "data" / "sample" / "onion_sample.csv"
 
 torch.set_num_threads(1)
 
 
-def sample_rows() -> list[dict[str, str]]:
-    with SAMPLE.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker neighboring tests, which share what they set up; one that is done takes tests from another."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None  # the default
+
+
+def pytest_collection() -> None:
+    gc.disable()  # see onion_lightning/__main__.py
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    import datasets
+def _working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run the tests in an empty folder."""
+    folder = tmp_path_factory.mktemp("working-directory")
+    with contextlib.chdir(folder):
+        yield folder
 
-    cache = tmp_path_factory.mktemp("cache")
-    datasets.config.HF_DATASETS_CACHE = cache / "datasets"
-    os.environ["HF_DATASETS_CACHE"] = str(cache / "datasets")  # for subprocesses
+
+@pytest.fixture(autouse=True)
+def _in_the_working_directory(_working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Assert that a test leaves nothing there: it would change the next one."""
+    monkeypatch.chdir(_working_directory)
+    yield
+    assert list(_working_directory.iterdir()) == []
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,37 +83,6 @@ def _remember_predictions() -> Iterator[None]:
     start_line.predict_memory = result.predict_memory = remember
     yield
     start_line.predict_memory = result.predict_memory = predict
-
-
-def save_tiny_base(folder: Path) -> None:
-    """Save a Llama of two layers with random weights, and a SentencePiece tokenizer of 600 pieces, as a directory."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(row["Content"] for row in sample_rows()),
-        model_writer=model,
-        vocab_size=600,
-        byte_fallback=True,
-        character_coverage=0.98,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        pad_id=-1,
-        minloglevel=2,
-    )
-    (folder / "tokenizer.model").write_bytes(model.getvalue())
-    tokenizer = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"legacy": False, "add_bos_token": True}))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=600,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")
@@ -186,9 +173,8 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
             capture_output=True,
             encoding=more.get("PYTHONIOENCODING", "utf-8"),
             timeout=240,
-            cwd=ROOT,
             # W&B of this process would serve the other one, too
-            env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | {"OMP_NUM_THREADS": "1"} | more,
+            env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | more,
             check=False,
         )
 

@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.conftest import sample_rows
+from tests.tiny import sample_rows
 
 __all__ = ["FAMILIES", "SHAPE", "Family", "build_family", "byte_level_bpe", "save_family"]
 

@@ -1,6 +1,8 @@
 """Runs a function on several connected ranks, each a process of its own, and returns what each of them returned."""
 
 import json
+import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -27,7 +29,25 @@ class GatherCount(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def work(rank: int, folder: str, world: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+IMPORTED = [
+    "tests.conftest",
+    "onion_lightning.cli.main",
+    "onion_lightning.model.module",
+    "onion_lightning.data.module",
+    "peft",
+]
+
+
+def work(
+    rank: int,
+    environment: dict[str, str],
+    folder: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    world: int,
+) -> None:
+    os.environ.clear()  # the server may have been started in another test
+    os.environ |= environment
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
     found = function(rank, *arguments)
@@ -37,7 +57,12 @@ def work(rank: int, folder: str, world: int, function: Callable[..., Any], argum
 
 
 def on_ranks(function: Callable[..., Any], *arguments: Any, world: int = 2) -> list[Any]:
-    """Call `function(rank, *arguments)` on each of several ranks; it must be importable, its result plain values."""
+    """Call `function(rank, *arguments)` on each of several ranks; it must be importable, its result plain values.
+
+    The ranks are forked from a server that has imported the libraries once: imports take longer than most of these functions.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(work, (folder, world, function, arguments), nprocs=world)
+        words = (dict(os.environ), folder, function, arguments, world)
+        torch.multiprocessing.start_processes(work, words, nprocs=world, start_method="forkserver")
         return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(world)]

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import ROOT, adapters, curve, ranks, records
+from tests.conftest import adapters, curve, ranks, records
 
 HEADLINES = '["Egg Wins", "A Longer Headline Of Many Words", "Third", "Fourth One Here", "Fifth"]'
 
@@ -61,8 +61,7 @@ def test_more_ranks_than_headlines_works(flags, shell, tmp_path):
 def test_torchrun_runs_the_command(flags, tmp_path):
     words = flags("fit", "--trainer.max_steps", "2", *ranks(2))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "onion_lightning", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "run" / "metrics.csv").open() as stream:
         assert len([row for row in csv.DictReader(stream) if row["train/loss"]]) == 2
@@ -83,13 +82,13 @@ def two_nodes(flags):
     """
 
     def run(*words_of_nodes):
-        port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+        port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         layout = ("--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp")
         processes = []
         for node, words in enumerate(words_of_nodes):
             line = [sys.executable, "-m", "onion_lightning", *flags(*words, *layout)]
             environment = os.environ | port | {"NODE_RANK": str(node)}
-            processes.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment))
+            processes.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment))
         return [(process.communicate(timeout=240)[1], process.returncode) for process in processes]
 
     return run

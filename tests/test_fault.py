@@ -26,9 +26,9 @@ def start(tmp_path):
     """Starts the command in a process group of its own, and kills what remains of it at the end."""
     started = []
 
-    def command(words, launcher=("-m", "onion_lightning"), cwd=ROOT, **more):
+    def command(words, launcher=("-m", "onion_lightning"), cwd=None, **more):
         log = (tmp_path / f"log{len(started)}").open("w+")
-        environment = os.environ | {"OMP_NUM_THREADS": "1"} | more
+        environment = os.environ | more
         line = [sys.executable, *launcher, *words]
         process = subprocess.Popen(line, stderr=log, stdout=log, cwd=cwd, env=environment, start_new_session=True)
         process.log = log

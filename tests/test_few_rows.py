@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from onion_lightning.cli.main import main
-from tests.conftest import adapters, curve, sample_rows
+from tests.conftest import adapters, curve
+from tests.tiny import sample_rows
 
 ALL = ("--data.val_fraction", "0")
 

@@ -8,7 +8,8 @@ import torch
 
 from onion_lightning.cli.main import main
 from onion_lightning.model.module import OnionModule
-from tests.conftest import adapters, curve, records, sample_rows
+from tests.conftest import adapters, curve, records
+from tests.tiny import sample_rows
 
 
 @pytest.fixture

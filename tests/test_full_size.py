@@ -18,7 +18,8 @@ from onion_lightning.model.base_model import best_precision
 from onion_lightning.planning.memory import predict_memory
 from onion_lightning.planning.report.probe import LIBRARIES
 from onion_lightning.pretrained.locate import load_config
-from tests.conftest import ROOT, curve, records, sample_rows
+from tests.conftest import ROOT, curve, records
+from tests.tiny import sample_rows
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 
@@ -63,7 +64,8 @@ def command(tmp_path):
         flags = ["--model.base_model", str(base), *shared]
         flags += training if name in ("fit", "predict") else ["--data.test_fraction", "0.7"]
         line = [sys.executable, "-m", "onion_lightning", name, *flags, *words]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+        all_cores = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        done = subprocess.run(line, env=all_cores, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     return run

@@ -1,5 +1,6 @@
 """The scripts that start a run on several machines. What they call is replaced by a program that prints its words."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -42,13 +43,13 @@ def called(tmp_path):
 
 
 def assert_parsed(words: list[str]) -> None:
-    """Assert that the command's parser accepts the words after `-m onion_lightning`."""
+    """Assert that the command's parser accepts the words after `-m onion_lightning`, in the repository."""
 
     class Parse(OnionCLI):
         def before_instantiate_classes(self):
             raise KeyboardInterrupt
 
-    with StopSignals() as signals, pytest.raises(KeyboardInterrupt):
+    with contextlib.chdir(ROOT), StopSignals() as signals, pytest.raises(KeyboardInterrupt):
         Parse(words[words.index("onion_lightning") + 1 :], signals)
 
 

@@ -14,7 +14,8 @@ from onion_lightning.cli.main import main
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.planning.report.workload import measure_workload
 from onion_lightning.training.session import TrainerFlags
-from tests.conftest import curve, sample_rows
+from tests.conftest import curve
+from tests.tiny import sample_rows
 
 QUICK = ("--model.load_in", "none", "--samples.count", "0")
 

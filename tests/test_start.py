@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from onion_lightning.__main__ import WAITING
-from tests.conftest import ROOT
 
 PRINT_WHEN_TORCH_IS_IMPORTED = """if True:
     import os, sys
@@ -38,7 +37,7 @@ PRINT_WHEN_TORCH_IS_IMPORTED = """if True:
 def test_before_torch_is_loaded_idle_threads_are_set_to_sleep_early_unless_the_user_has_chosen(variables, found):
     environment = {name: value for name, value in os.environ.items() if name not in WAITING} | variables
     command = [sys.executable, "-c", PRINT_WHEN_TORCH_IS_IMPORTED]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == repr(found)
 
 

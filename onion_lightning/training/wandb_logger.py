@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
@@ -121,7 +121,7 @@ def why_offline(seconds: float = 10.0) -> str | None:
     host = url.hostname or ""
     if not has_key(host):
         return "no API key (`wandb login`, or WANDB_API_KEY)"
-    if getproxies().get(url.scheme):
+    if getproxies().get(url.scheme) and not proxy_bypass(host):
         return None  # only the proxy can reach it
     if not answers(host, url.port or (80 if url.scheme == "http" else 443), seconds):
         return f"{host} does not respond"

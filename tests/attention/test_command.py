@@ -1,7 +1,6 @@
 """The `attend` subcommand on the tiny model: where the text comes from, what is written, and what is rejected."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -136,11 +135,6 @@ def test_a_command_without_a_query_names_the_missing_flag(refused):
     assert "query" in refused("attend", "--text", TEXT, "--key", "egg")
 
 
-def test_attend_is_listed_in_the_help(shell):
-    printed = shell(["--help"]).stdout
-    assert re.search(r"attend\s+Measure how strongly one phrase of a text attends", printed)
-
-
 def test_the_page_and_the_plot_are_logged_to_wandb(run, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     logger = json.dumps(
@@ -155,9 +149,8 @@ def test_the_page_and_the_plot_are_logged_to_wandb(run, tmp_path, monkeypatch):
     assert any(name.endswith(".png") for name in media)
 
 
-def test_effects_are_written_printed_and_shown_for_both_models(flags, shell, run, tmp_path, capsys):
-    done = shell(flags("fit", "--trainer.max_steps", "2", "--samples.count", "0"))
-    assert done.returncode == 0, done.stderr
+def test_effects_are_written_printed_and_shown_for_both_models(run, tmp_path, capsys):
+    run("fit", "--trainer.max_steps", "2", "--samples.count", "0")
     words = ("--ckpt_path", str(tmp_path / "run/last.ckpt"), "--text", TEXT, *PHRASES, "--effect", "true")
     run("attend", *words, "--effect_tokens", "3", "--effect_window", "2", "--output", str(tmp_path / "a"))
     content = json.loads((tmp_path / "a/attention.json").read_text())

@@ -24,7 +24,7 @@ KILLS = 20
 
 
 def build_base(folder: Path) -> Path:
-    from tests.conftest import save_tiny_base
+    from tests.tiny import save_tiny_base
 
     folder.mkdir()
     save_tiny_base(folder)

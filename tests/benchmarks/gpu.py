@@ -82,7 +82,7 @@ def write_model(shape: str, folder: Path, device: torch.device = CPU) -> None:
     if (folder / "config.json").exists():
         return
     threads = torch.get_num_threads()
-    from tests.conftest import save_tiny_base
+    from tests.tiny import save_tiny_base
 
     torch.set_num_threads(threads)  # that module sets it to one
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 from gradio_client import Client
 
-from tests.conftest import SAMPLE, save_tiny_base
 from tests.serving.conftest import Server, free_port
+from tests.tiny import SAMPLE, save_tiny_base
 
 
 class Load:

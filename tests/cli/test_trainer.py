@@ -19,7 +19,7 @@ from onion_lightning.errors import OnionError
 from onion_lightning.model import base_model
 from onion_lightning.model.module import OnionModule
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
-from tests.conftest import curve
+from tests.conftest import ROOT, curve
 
 WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
 
@@ -221,7 +221,14 @@ def eight_gpus(monkeypatch):
 def test_every_gpu_config_is_built_up_to_the_device(
     eight_gpus, built, tmp_path, config, devices, strategy, load_in, precision
 ):
-    words = ["--config", f"configs/{config}.yaml", "--trainer.precision", precision, "--trainer.logger", "false"]
+    words = [
+        "--config",
+        str(ROOT / f"configs/{config}.yaml"),
+        "--trainer.precision",
+        precision,
+        "--trainer.logger",
+        "false",
+    ]
     cli = built("fit", *words, "--checkpoint.dirpath", str(tmp_path / "run"))
     found = cli.trainer
     assert isinstance(found.accelerator, pl.accelerators.CUDAAccelerator)

@@ -13,7 +13,6 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from onion_lightning.errors import Interrupted
 from onion_lightning.export import command
-from tests.conftest import ROOT
 from tests.export.conftest import copy_base, logits, plain, trained
 
 IDS = torch.randint(3, 99, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -193,7 +192,7 @@ def test_the_memory_of_a_merge_is_that_of_one_file_and_not_of_the_model(tiny_bas
     assert len(files) >= 14
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(base), str(tmp_path / "a.ckpt"), str(tmp_path / "out")],
-        capture_output=True, text=True, cwd=ROOT, check=False,
+        capture_output=True, text=True, check=False,
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"},  # otherwise glibc keeps freed blocks of a few MB
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

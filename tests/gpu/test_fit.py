@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from onion_lightning.model.base_model import best_precision
-from tests.conftest import adapters, curve, sample_rows
+from tests.conftest import adapters, curve
 from tests.gpu.conftest import CARD, DETERMINISTIC, DEVICE, GPU, in_precision, needs_cuda
+from tests.tiny import sample_rows
 
 pytestmark = GPU
 FORMATS = pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])

@@ -1,9 +1,9 @@
 """DDP sends adapters only, and ranks with different base weights are refused."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from onion_lightning.errors import OnionError
 from onion_lightning.model.ranks import compare_sums, exclude_frozen_weights, weight_sums
-from tests.conftest import ROOT, module
+from tests.conftest import module
+from tests.several import on_ranks
 
 
 @pytest.mark.parametrize("load_in", ["int8", "nf4", "none"])
@@ -42,9 +43,8 @@ def test_a_single_process_compares_nothing(tiny_base):
     compare_sums(weight_sums(module(tiny_base)), "demo")
 
 
-def rank(number: int, folder: Path, base: Path) -> None:
-    """Join two ranks, wrap a module as Lightning does, and change a weight of rank 1 afterwards."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
+def disagree(number: int, base: Path) -> dict[str, Any]:
+    """Wrap a module as Lightning does, and change a weight of rank 1 afterwards."""
     made, sent = module(base), []
     exclude_frozen_weights(made)
     compare_sums(weight_sums(made), "demo")
@@ -58,17 +58,13 @@ def rank(number: int, folder: Path, base: Path) -> None:
         made.language_model.model.norm.weight.data[0] += 1
     with pytest.raises(OnionError) as refused:
         compare_sums(weight_sums(made), "demo")
-    found = {"at_start": at_start, "later": len(sent) - len(at_start), "error": str(refused.value)}
-    (folder / f"{number}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    return {"at_start": at_start, "later": len(sent) - len(at_start), "error": str(refused.value)}
 
 
-def test_ddp_sends_adapters_only_and_all_ranks_refuse_different_base_weights(tiny_base, tmp_path):
-    torch.multiprocessing.spawn(rank, (tmp_path, tiny_base), nprocs=2)
+def test_ddp_sends_adapters_only_and_all_ranks_refuse_different_base_weights(tiny_base):
     made = module(tiny_base)
     trained = [list(p.shape) for p in made.parameters() if p.requires_grad]
-    for number in (0, 1):
-        found = json.loads((tmp_path / f"{number}.json").read_text())
+    for found in on_ranks(disagree, tiny_base):
         assert found["at_start"] == trained
         assert found["later"] == 0
         assert found["error"].startswith("--model.base_model demo: rank 0 and rank 1 loaded different weights")
@@ -88,7 +84,7 @@ IN_A_NOTEBOOK = """if True:
 
 def test_a_strategy_for_notebooks_is_refused_with_the_command_to_run_instead(tiny_base, corpus_file):
     words = [sys.executable, "-c", IN_A_NOTEBOOK, str(tiny_base), str(corpus_file), "ddp_notebook"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import sample_rows
+from tests.tiny import sample_rows
 
 pytestmark = pytest.mark.nodes
 

@@ -6,8 +6,8 @@ import pytest
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.preview.result import Preview, gather_preview
-from tests.conftest import sample_rows
 from tests.data.conftest import write_csv
+from tests.tiny import sample_rows
 
 SCRIPT = "<script>document.title = 'broken'</script>"
 DIRTY = "Area Egg \u200bDenies Everything"

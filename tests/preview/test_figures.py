@@ -14,8 +14,8 @@ from onion_lightning.preview.figures import (
     longest_rows,
     straddling_groups,
 )
-from tests.conftest import sample_rows
 from tests.preview.conftest import MAX_LENGTH
+from tests.tiny import sample_rows
 
 
 def encode(data):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from onion_lightning.cli.main import main
-from tests.conftest import ROOT, module
+from tests.conftest import module
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ class Server:
     def __init__(self, words, port, log):
         self.url = f"http://127.0.0.1:{port}/"
         self.log = log
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         line = [sys.executable, "-m", "onion_lightning", *words, "--port", str(port)]
         with log.open("w") as stream:
-            self.process = subprocess.Popen(line, stdout=stream, stderr=stream, cwd=ROOT, env=environment)
+            self.process = subprocess.Popen(line, stdout=stream, stderr=stream, env=environment)
 
     def wait(self, seconds=600):
         until = time.monotonic() + seconds

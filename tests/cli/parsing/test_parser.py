@@ -1,5 +1,7 @@
 """The configs and `--help`."""
 
+import re
+
 import pytest
 import yaml
 from torch.distributed.run import get_args_parser
@@ -46,6 +48,7 @@ def test_help_lists_every_command_and_no_library_prints_anything(shell):
         "verify",
     ):
         assert f"\n    {name} " in done.stdout
+    assert re.search(r"attend\s+Measure how strongly one phrase of a text attends", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.articles.formats import FORMATS
 from onion_lightning.model.articles.record import ArticleRecord
-from tests.conftest import sample_rows
 from tests.model.articles.conftest import HEADLINES
+from tests.tiny import sample_rows
 
 TEXTS = [
     'AUSTIN, TX—“We have 1,000 eggs,” said a man.\n\n"Not one\r\nmore," he added.',

@@ -12,7 +12,7 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.planning.report.workload import measure_workload
 from onion_lightning.training.session import TrainerFlags
-from tests.conftest import sample_rows
+from tests.tiny import sample_rows
 
 LLAMA = "NousResearch/Llama-2-7b-hf"
 CONTEXT = LlamaConfig(max_position_embeddings=512)

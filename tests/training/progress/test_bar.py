@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
-
 BAR = ("--trainer.enable_progress_bar", "true")
 
 
@@ -30,7 +28,7 @@ def test_a_terminal_gets_the_bar_and_results_stay_on_standard_output(flags, tmp_
     terminal, stderr = os.openpty()
     command = [sys.executable, "-m", "onion_lightning", *flags("test", *BAR)]
     with (tmp_path / "results.txt").open("w") as results:
-        process = subprocess.Popen(command, stdout=results, stderr=stderr, cwd=ROOT, text=True)
+        process = subprocess.Popen(command, stdout=results, stderr=stderr, text=True)
     os.close(stderr)
     shown = read_all(terminal)
     assert process.wait() == 0, shown

@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from onion_lightning.training.progress.batch_lines import BatchLines
-from tests.conftest import ROOT
 
 LINES = ("--trainer.enable_progress_bar", "true")
 HEADLINES = ("--data.headlines", '["Egg Wins", "Egg Loses"]', "--data.batch_size", "1")
@@ -67,7 +66,7 @@ def test_a_closed_pipe_does_not_stop_a_command(flags, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "onion_lightning", *flags("predict", *LINES, *HEADLINES)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, cwd=ROOT, timeout=240, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, timeout=240, check=False)
     os.close(writer)
     assert done.returncode == 0
     assert (tmp_path / "articles.jsonl").exists()
