@@ -17,6 +17,7 @@ OUTPUT = {"attend": "attention.json", "export": "", "plan": "plan.json", "previe
 
 # Flags of `fit`, with values other than those that the commands below have otherwise.
 VALUES = {
+    "articles.keep_all": "true",
     "articles.path": "elsewhere.csv",
     "articles.resume": "true",
     "checkpoint.dirpath": "elsewhere",
@@ -35,6 +36,7 @@ VALUES = {
     "data.predict_batch_size": "3",
     "data.seed": "9",
     "data.val_fraction": "0.3",
+    "model.best_of": "5",
     "model.candidates": "3",
     "model.gradient_checkpointing": "true",
     "model.init_lora_weights": "gaussian",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.decoding import Decoding, write_articles
+from onion_lightning.model.decoding import Decoding
+from onion_lightning.model.writing.best_of import write_articles
 from onion_lightning.seeding import mix_seed
 from onion_lightning.serving.author import Author, Request, TokenQueue
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from onion_lightning.errors import OnionError
-from onion_lightning.evaluation.copying import CopyIndex
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import Decoding
+from onion_lightning.model.writing.copying import CopyIndex
 from onion_lightning.serving.author import Author, Request
 from onion_lightning.serving.desk import VOTES_PER_MINUTE, Desk, describe_tally
 from onion_lightning.serving.sessions import CLOSED_SECONDS, RateLimit, Sessions
