@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
+from onion_lightning.evaluation.also import read_others
 from onion_lightning.evaluation.evaluator import Evaluator
 from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings, compute_metrics
 from onion_lightning.evaluation.report import FILES, report_files
@@ -31,6 +32,7 @@ def run_evaluate(
     count: int | None = None,
     batch_size: int = 8,
     best_of: int = 1,
+    also: list[str] | str | None = None,
     output: str = "evaluation",
     overwrite: bool = False,
 ) -> None:
@@ -45,6 +47,8 @@ def run_evaluate(
         count: number of test headlines; by default 32, or all of them if there are fewer.
         batch_size: number of headlines per batch on each device.
         best_of: compare the best of this many articles of the fine-tuned model as well; 1 does not.
+        also: NAME=CHECKPOINT of another fine-tuned model of the same base model to compare, or a list of these; a file, last,
+            best, or a folder of adapters.
         output: folder for report.html, metrics.json and samples.jsonl.
         overwrite: replace an existing report in the output folder.
 
@@ -55,12 +59,13 @@ def run_evaluate(
     check_best_of(best_of, model)
     check_limits(trainer)
     folder = on_rank_zero(lambda: check_folder(output, FILES, overwrite))
-    data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens, best_of)
-    evaluator = Evaluator(model, data)
+    others = read_others(model, also)
+    data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens, best_of, [*others])
+    evaluator = Evaluator(model, data, others)
     trainer.predict(evaluator, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
     if trainer.is_global_zero:
         samples = collect_samples(evaluator)
-        metrics = compute_metrics(samples, collect_settings(model, data, str(ckpt_path)), datamodule.seed)
+        metrics = compute_metrics(samples, collect_settings(model, evaluator, str(ckpt_path)), datamodule.seed)
         publish(metrics, samples, folder, trainer.loggers)
 
 
@@ -96,8 +101,8 @@ def collect_samples(evaluator: Evaluator) -> list[Sample]:
     return build_samples(evaluator.scored, evaluator.data, evaluator.onion.tokenizer)
 
 
-def collect_settings(model: OnionModule, data: EvaluationData, checkpoint: str) -> EvaluationSettings:
-    decoding = model.one_article
+def collect_settings(model: OnionModule, evaluator: Evaluator, checkpoint: str) -> EvaluationSettings:
+    decoding, data = model.one_article, evaluator.data
     return EvaluationSettings(
         headlines=len(data.rows),
         n=data.n,
@@ -114,6 +119,7 @@ def collect_settings(model: OnionModule, data: EvaluationData, checkpoint: str) 
         top_p=decoding.top_p,
         repetition_penalty=decoding.repetition_penalty,
         best_of=data.best_of,
+        also={name: other.path for name, other in evaluator.others.items()},
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from onion_lightning.data.prompt import encode_texts
 from onion_lightning.errors import NonFiniteError
+from onion_lightning.evaluation.also import OtherModel, place_adapters, with_adapters_of
 from onion_lightning.evaluation.tasks import BEST_OF, EvaluationData, Row, ScoredArticle, Task, few_shot_prompt
 from onion_lightning.model.adapters.switches import adapters_enabled
 from onion_lightning.model.articles.record import Article
@@ -34,17 +35,20 @@ class Evaluator(pl.LightningModule):
     Args:
         onion: base model and adapters.
         data: the tasks.
+        others: other fine-tuned models, by the names of their systems.
     """
 
-    def __init__(self, onion: OnionModule, data: EvaluationData) -> None:
+    def __init__(self, onion: OnionModule, data: EvaluationData, others: Mapping[str, OtherModel]) -> None:
         super().__init__()
         self.onion = onion
         self.data = data
+        self.others = others
         self.strict_loading = False  # checkpoints contain only adapters
         self.scored: list[ScoredArticle] = []
 
     def configure_model(self) -> None:
         self.onion.configure_model()
+        self.placed = place_adapters(self.onion, self.others)
         exclude_frozen_weights(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -75,7 +79,7 @@ class Evaluator(pl.LightningModule):
         """Score and rank the articles of a batch, and generate new ones."""
         prompts = [self.prompt(row, task.system) for row in task.rows]
         losses: list[float | None] = [None] * len(task.rows)
-        with adapters_enabled(self.onion.model, task.system in ("tuned", BEST_OF)):
+        with with_adapters_of(task.system, self.onion, self.placed):
             if task.system != BEST_OF:
                 found = completion_losses(self.onion.language_model, prompts, [row.completion for row in task.rows])
                 self.check_finite(task, found)

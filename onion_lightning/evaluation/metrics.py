@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class EvaluationSettings:
         seed: seed of the model, which generation depends on.
         batch_size: number of headlines per batch.
         best_of: value of `--best_of`.
+        also: checkpoint of each other fine-tuned model, by the name of its system.
     """
 
     headlines: int
@@ -62,6 +63,7 @@ class EvaluationSettings:
     top_p: float
     repetition_penalty: float
     best_of: int = 1
+    also: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class EvaluationMetrics:
     Attributes:
         settings: what was evaluated, and how.
         systems: metrics by system, "real" included.
-        paired: loss differences, `tuned_minus_base` and `tuned_minus_few_shot`; and `best_of_minus_tuned`, the difference of
-            the mean reciprocal ranks of headlines.
+        paired: loss differences, `tuned_minus_base`, `tuned_minus_few_shot` and, for other models, `NAME_minus_tuned`; and
+            `best_of_minus_tuned`, the difference of the mean reciprocal ranks of headlines.
     """
 
     settings: EvaluationSettings
@@ -115,6 +117,9 @@ def compute_metrics(samples: Sequence[Sample], settings: EvaluationSettings, see
     paired = {
         f"tuned_minus_{other}": paired_difference(tuned, columns[other]["loss"], tokens, seed)
         for other in ("base", "few_shot")
+    }
+    paired |= {
+        f"{name}_minus_tuned": paired_difference(columns[name]["loss"], tuned, tokens, seed) for name in settings.also
     }
     if BEST_OF in columns:
         first, second = (columns[name]["headline_mrr"] for name in (BEST_OF, "tuned"))

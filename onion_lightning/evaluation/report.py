@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import jinja2
@@ -23,6 +24,7 @@ __all__ = ["FILES", "columns_of", "metric_table", "render", "report_files", "sum
 FILES = ("report.html", "metrics.json", "samples.jsonl")
 TITLES = {"base": "Base", "few_shot": "Few-shot", "tuned": "Tuned", "real": "Real"}
 COLORS = {"base": "#8a8f98", "few_shot": "#4d7ea8", "tuned": "#c8553d", "best_of": "#8e5ba6", "real": "#5b8c5a"}
+MORE_COLORS = ("#b8860b", "#2a9d8f", "#6b5b95", "#7d5a3c")  # of other models
 FOREGROUND = "#010203"  # replaced in the SVG by the text color of the page
 METRICS = (  # key, title, note, format
     ("loss", "Loss per token", "nats; lower is better", "{:.3f}"),
@@ -78,7 +80,12 @@ def columns_of(metrics: EvaluationMetrics) -> list[str]:
 
 def titles_of(metrics: EvaluationMetrics) -> dict[str, str]:
     """Return the title of each system."""
-    return TITLES | {BEST_OF: f"Best of {metrics.settings.best_of}"}
+    return TITLES | {BEST_OF: f"Best of {metrics.settings.best_of}"} | {name: name for name in metrics.settings.also}
+
+
+def colors_of(metrics: EvaluationMetrics) -> dict[str, str]:
+    """Return the color of each system."""
+    return COLORS | dict(zip(metrics.settings.also, cycle(MORE_COLORS), strict=False))
 
 
 def metric_table(metrics: EvaluationMetrics) -> list[TableRow]:
@@ -108,7 +115,7 @@ def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
         samples=samples,
         columns=columns_of(metrics),
         titles=titles_of(metrics),
-        colors=COLORS,
+        colors=colors_of(metrics),
         summary=summarize(metrics),
         plots=[plot_losses(metrics), plot_lengths(metrics, samples), plot_style(metrics)],
     )
@@ -120,6 +127,9 @@ def summarize(metrics: EvaluationMetrics) -> list[str]:
     for key, name in (("tuned_minus_base", "the base model"), ("tuned_minus_few_shot", "few-shot prompting")):
         relation, numbers = relate(metrics.paired[key], "{:+.3f}", " nats per token")
         sentences.append(f"The loss of the tuned model is {relation} that of {name} ({numbers}).")
+    for name in metrics.settings.also:
+        relation, numbers = relate(metrics.paired[f"{name}_minus_tuned"], "{:+.3f}", " nats per token")
+        sentences.append(f"The loss of {name} is {relation} that of the tuned model ({numbers}).")
     if pair := metrics.paired.get("best_of_minus_tuned"):
         relation, numbers = relate(pair, "{:+.2f}", "")
         sentences.append(
@@ -163,8 +173,10 @@ def plot_losses(metrics: EvaluationMetrics) -> Markup:
     names = [name for name in columns_of(metrics) if "loss" in metrics.systems[name].values][::-1]  # from the bottom up
     for at, name in enumerate(names):
         system = metrics.systems[name]
-        axes.plot(system.intervals["loss"], [at, at], color=COLORS[name], lw=3, alpha=0.5, solid_capstyle="round")
-        axes.plot(system.values["loss"], at, "o", color=COLORS[name], markersize=8)
+        axes.plot(
+            system.intervals["loss"], [at, at], color=colors_of(metrics)[name], lw=3, alpha=0.5, solid_capstyle="round"
+        )
+        axes.plot(system.values["loss"], at, "o", color=colors_of(metrics)[name], markersize=8)
     axes.set_yticks(range(len(names)), [titles_of(metrics)[name] for name in names])
     axes.margins(y=0.3)
     axes.set_xlabel("loss in nats per token, with 95% intervals")
@@ -176,8 +188,8 @@ def plot_lengths(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> Marku
     figure, axes = create_axes(0.6 + 0.35 * len(names))
     for at, name in enumerate(names):
         words = [sample.systems[name].measures.words for sample in samples]
-        axes.plot(words, np.full(len(words), at), "|", color=COLORS[name], markersize=12, alpha=0.7)
-        axes.plot(np.median(words), at, "o", color=COLORS[name], markersize=8)
+        axes.plot(words, np.full(len(words), at), "|", color=colors_of(metrics)[name], markersize=12, alpha=0.7)
+        axes.plot(np.median(words), at, "o", color=colors_of(metrics)[name], markersize=8)
     axes.set_yticks(range(len(names)), [titles_of(metrics)[name] for name in names])
     axes.margins(y=0.2)
     axes.set_xlim(left=0)
@@ -191,7 +203,9 @@ def plot_style(metrics: EvaluationMetrics) -> Markup:
     figure, axes = create_axes(2.6)
     for name in columns_of(metrics):
         values = [metrics.systems[name].values[key] for key in keys]
-        axes.plot(values, range(len(keys)), "o", color=COLORS[name], label=titles_of(metrics)[name], alpha=0.85)
+        axes.plot(
+            values, range(len(keys)), "o", color=colors_of(metrics)[name], label=titles_of(metrics)[name], alpha=0.85
+        )
     axes.set_yticks(range(len(keys)), [titles[key] for key in keys])
     axes.set_xlim(-0.03, 1.03)
     axes.grid(axis="y", color="#88888844")

@@ -99,10 +99,18 @@ class EvaluationData(pl.LightningDataModule):
         batch_size: number of headlines per task.
         new_tokens: number of tokens to reserve in the context for generation.
         best_of: number of articles of which the system `best_of` keeps one; 1 for no such system.
+        others: names of further systems, other fine-tuned models.
     """
 
     def __init__(
-        self, datamodule: OnionDataModule, shots: int, n: int | None, batch_size: int, new_tokens: int, best_of: int = 1
+        self,
+        datamodule: OnionDataModule,
+        shots: int,
+        n: int | None,
+        batch_size: int,
+        new_tokens: int,
+        best_of: int = 1,
+        others: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.datamodule = datamodule
@@ -111,7 +119,7 @@ class EvaluationData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.new_tokens = new_tokens
         self.best_of = best_of
-        self.systems = (*SYSTEMS, *([BEST_OF] if best_of > 1 else []))
+        self.systems = (*SYSTEMS, *([BEST_OF] if best_of > 1 else []), *others)
         self.rows: list[Row] = []
 
     @cached_property

@@ -43,9 +43,11 @@ def show_evaluation(metrics: EvaluationMetrics, folder: Path) -> None:
 
 def differences(metrics: EvaluationMetrics) -> list[str]:
     lines = []
-    for key, title in (("tuned_minus_base", "base"), ("tuned_minus_few_shot", "few-shot")):
+    pairs = {"tuned_minus_base": "tuned minus base", "tuned_minus_few_shot": "tuned minus few-shot"}
+    pairs |= {f"{name}_minus_tuned": f"{name} minus tuned" for name in metrics.settings.also}
+    for key, title in pairs.items():
         difference, (low, high) = metrics.paired[key].difference, metrics.paired[key].interval
-        lines.append(f"loss, tuned minus {title}: {difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})")
+        lines.append(f"loss, {title}: {difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})")
     if pair := metrics.paired.get("best_of_minus_tuned"):
         name, (low, high) = f"best of {metrics.settings.best_of}", pair.interval
         lines.append(

@@ -78,8 +78,8 @@ BOUNDED = {
     "samples.max_new_tokens": ([1], [0, -3], "at least 1"),
 }
 COMMANDS = {  # their values are checked in the tests of each command
-    run_evaluate: "ckpt_path shots count batch_size best_of output overwrite",
-    run_serve: "ckpt_path host port max_queue votes export_votes share",
+    run_evaluate: "ckpt_path shots count batch_size best_of also output overwrite",
+    run_serve: "ckpt_path also host port max_queue votes export_votes share",
     run_export: "ckpt_path output merge verify push overwrite",
     run_plan: "ckpt_path gpu network price_per_hour probe find_batch_size output overwrite",
     run_verify: "path ckpt_path count tolerance url url_model",

@@ -140,6 +140,20 @@ def test_the_run_folder_and_decoding_are_not_named_where_they_matter(run, traine
     assert "--model.learning_rate" in named
 
 
+@pytest.mark.parametrize(
+    ("given", "ignored"),
+    [
+        ({"also": "votes=best"}, []),
+        ({"also": ["a=x.ckpt", "b=last"]}, []),
+        ({"also": "votes=best.ckpt"}, ["--checkpoint.dirpath"]),
+        ({}, ["--checkpoint.dirpath"]),
+    ],
+)
+def test_the_run_folder_is_not_named_where_another_model_is_in_it(given, ignored):
+    options = {"trainer": {"logger": False}, "ckpt_path": "x.ckpt"} | given
+    assert ignored_flags("serve", options, {"checkpoint.dirpath"}) == ignored
+
+
 def test_adapters_to_start_from_are_planned_for_and_named_where_nothing_is_trained(run, tmp_path, capsys):
     adapter, out = tmp_path / "adapter", tmp_path / "out"
     run("fit", "--trainer.max_steps", "1", "--samples.count", "0", "--model.lora_rank", "2", "--model.use_dora", "true")

@@ -18,7 +18,7 @@ LIKELIHOOD_KEYS = ["loss", "perplexity", "bits_per_byte"]
 MEAN_KEYS = ["loop_rate", "words", "headline_recall", "headline_top_1", "headline_mrr", "copied_rate", *TEXT_KEYS[3:]]
 OTHER_KEYS = ["words_25", "words_50", "words_75", "longest_copy", "style_distance"]
 SETTING_KEYS = ["headlines", "n", "shots", "shots_least", "base_model", "load_in", "checkpoint", "seed", "corpus"]
-SETTING_KEYS += ["batch_size", "max_new_tokens", "temperature", "top_p", "repetition_penalty", "best_of"]
+SETTING_KEYS += ["batch_size", "max_new_tokens", "temperature", "top_p", "repetition_penalty", "best_of", "also"]
 
 
 def samples_and_metrics(headline="Egg"):

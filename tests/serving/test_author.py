@@ -79,6 +79,11 @@ def test_without_examples_there_is_no_few_shot(tuned):
         list(Author(tuned).write(Request("Egg", DECODING, 1, "few_shot")))
 
 
+def test_a_system_that_is_not_there_is_one_sentence(author):
+    with pytest.raises(OnionError, match="nobody is not one of base, few_shot, tuned"):
+        list(author.write(Request("Egg", DECODING, 1, "nobody")))
+
+
 def test_fifty_requests_at_once_get_their_own_articles(author):
     requests = [
         Request(
@@ -148,7 +153,6 @@ def test_an_error_while_generating_reaches_the_request_and_frees_the_model(autho
         ({"decoding": replace(DECODING, candidates=5)}, "At most 1000 tokens and 4 candidates"),
         ({"seed": -1}, "The seed -1 is out of range"),
         ({"seed": 2**63}, "out of range"),
-        ({"system": "nobody"}, "nobody is not one of base, few_shot, tuned"),
     ],
 )
 def test_a_request_beyond_the_limits_is_one_sentence(more, says):
