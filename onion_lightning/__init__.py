@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from onion_lightning.attention.effects.experiment import EffectSettings
     from onion_lightning.attention.phrase_attention import attend
     from onion_lightning.data.module import OnionDataModule
-    from onion_lightning.model.decoding import Decoding, write_articles
+    from onion_lightning.model.decoding import Decoding
     from onion_lightning.model.module import OnionModule
+    from onion_lightning.model.writing.best_of import write_articles
 
 __all__ = ["Decoding", "EffectSettings", "OnionDataModule", "OnionModule", "attend", "write_articles"]
 
@@ -24,7 +25,7 @@ MODULES = {
     "OnionDataModule": "onion_lightning.data.module",
     "OnionModule": "onion_lightning.model.module",
     "attend": "onion_lightning.attention.phrase_attention",
-    "write_articles": "onion_lightning.model.decoding",
+    "write_articles": "onion_lightning.model.writing.best_of",
 }
 
 

@@ -66,7 +66,7 @@ class KillWandb(pl.Callback):
 
 
 class CrashAt(pl.Callback):
-    """Raises an error inside the accumulation window after an optimizer step.
+    """Raises an error inside the accumulation window after an optimizer step, or after as many batches of `predict`.
 
     Args:
         step: the optimizer step.
@@ -77,6 +77,10 @@ class CrashAt(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step and batch_idx % trainer.accumulate_grad_batches:
+            raise ZeroDivisionError
+
+    def on_predict_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.step:
             raise ZeroDivisionError
 
 

@@ -58,6 +58,7 @@ def test_articles_and_the_evaluation_of_sharded_weights_are_those_of_whole_ones(
     assert validated[0] == validated[1]
     for shard in ("false", "true"):
         more = ("--data.predict_batch_size", "2", "--articles.path", str(tmp_path / f"{shard}.jsonl"))
+        more += ("--model.best_of", "3", "--articles.keep_all", "true")
         command("predict", shard, *given, *headlines, *more, folder="run")
         few = ("--count", "3", "--shots", "1", "--output", str(tmp_path / shard))
         command("evaluate", shard, *given, *few, folder="run")

@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The loss per token of one system minus that of another on the same tokens; negative if the first is better."""
+    """A mean of one system minus that of another on the same headlines, such as the loss per token on the same tokens."""
 
     difference: float
     interval: Interval
@@ -54,12 +54,12 @@ def bootstrap_interval(samples: Sequence[ArrayLike], statistic: Callable[..., An
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, tokens: ArrayLike, seed: int) -> PairedDifference:
-    """Compare two systems by their losses on the same articles.
+    """Compare two systems by a measure of the same articles, such as their losses.
 
     Args:
-        first: summed losses of one system in nats, (articles,).
-        second: those of the other system.
-        tokens: number of tokens of each article.
+        first: the measure of one system, such as summed losses in nats, (articles,).
+        second: that of the other system.
+        tokens: what the sum of the differences is divided by, such as the number of tokens of each article.
         seed: seed of the bootstrap.
     """
     gap = np.asarray(first) - np.asarray(second)

@@ -8,12 +8,12 @@ import lightning.pytorch as pl
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
-from onion_lightning.evaluation.copying import CopyIndex
+from onion_lightning.evaluation.also import read_others
 from onion_lightning.evaluation.evaluator import Evaluator
 from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings, compute_metrics
 from onion_lightning.evaluation.report import FILES, report_files
 from onion_lightning.evaluation.samples import Sample, build_samples
-from onion_lightning.evaluation.tasks import SYSTEMS, EvaluationData
+from onion_lightning.evaluation.tasks import EvaluationData
 from onion_lightning.evaluation.terminal import show_evaluation
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
@@ -31,6 +31,8 @@ def run_evaluate(
     shots: int = 3,
     count: int | None = None,
     batch_size: int = 8,
+    best_of: int = 1,
+    also: list[str] | str | None = None,
     output: str = "evaluation",
     overwrite: bool = False,
 ) -> None:
@@ -44,6 +46,9 @@ def run_evaluate(
         shots: number of training examples in the few-shot prompt.
         count: number of test headlines; by default 32, or all of them if there are fewer.
         batch_size: number of headlines per batch on each device.
+        best_of: compare the best of this many articles of the fine-tuned model as well; 1 does not.
+        also: NAME=CHECKPOINT of another fine-tuned model of the same base model to compare, or a list of these; a file, last,
+            best, or a folder of adapters.
         output: folder for report.html, metrics.json and samples.jsonl.
         overwrite: replace an existing report in the output folder.
 
@@ -51,14 +56,16 @@ def run_evaluate(
         OnionError: a flag is invalid, or the corpus is too small.
     """
     check_flags(ckpt_path, shots, count, batch_size)
+    check_best_of(best_of, model)
     check_limits(trainer)
     folder = on_rank_zero(lambda: check_folder(output, FILES, overwrite))
-    data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens)
-    evaluator = Evaluator(model, data)
+    others = read_others(model, also)
+    data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens, best_of, [*others])
+    evaluator = Evaluator(model, data, others)
     trainer.predict(evaluator, datamodule=data, ckpt_path=ckpt_path, return_predictions=False)
     if trainer.is_global_zero:
         samples = collect_samples(evaluator)
-        metrics = compute_metrics(samples, collect_settings(model, data, str(ckpt_path)), datamodule.seed)
+        metrics = compute_metrics(samples, collect_settings(model, evaluator, str(ckpt_path)), datamodule.seed)
         publish(metrics, samples, folder, trainer.loggers)
 
 
@@ -68,6 +75,15 @@ def check_flags(ckpt_path: str | None, shots: int, count: int | None, batch_size
     check_range("--shots", shots, shots >= 0, "at least 0")
     check_range("--count", count, count is None or count >= 2, "at least 2")
     check_range("--batch_size", batch_size, batch_size >= 1, "at least 1")
+
+
+def check_best_of(best_of: int, model: OnionModule) -> None:
+    check_range("--best_of", best_of, best_of >= 1, "at least 1")
+    if best_of > 1 and model.decoding.temperature == 0:
+        raise OnionError(
+            f"--best_of {best_of}: with --model.temperature 0 all candidates would be identical; use a temperature above 0,"
+            " or omit the flag."
+        )
 
 
 def check_limits(trainer: pl.Trainer) -> None:
@@ -82,13 +98,11 @@ def check_limits(trainer: pl.Trainer) -> None:
 
 
 def collect_samples(evaluator: Evaluator) -> list[Sample]:
-    train = evaluator.data.datamodule.texts["train"]
-    index = CopyIndex(train["headline"], train["article"])
-    return build_samples(evaluator.scored, evaluator.data.rows, evaluator.onion.tokenizer, index)
+    return build_samples(evaluator.scored, evaluator.data, evaluator.onion.tokenizer)
 
 
-def collect_settings(model: OnionModule, data: EvaluationData, checkpoint: str) -> EvaluationSettings:
-    decoding = model.one_article
+def collect_settings(model: OnionModule, evaluator: Evaluator, checkpoint: str) -> EvaluationSettings:
+    decoding, data = model.one_article, evaluator.data
     return EvaluationSettings(
         headlines=len(data.rows),
         n=data.n,
@@ -104,6 +118,8 @@ def collect_settings(model: OnionModule, data: EvaluationData, checkpoint: str) 
         temperature=decoding.temperature,
         top_p=decoding.top_p,
         repetition_penalty=decoding.repetition_penalty,
+        best_of=data.best_of,
+        also={name: other.path for name, other in evaluator.others.items()},
     )
 
 
@@ -113,7 +129,7 @@ def publish(metrics: EvaluationMetrics, samples: Sequence[Sample], folder: Path,
     for logger in loggers:
         if isinstance(logger, CarefulWandbLogger):
             logger.log_summary(wandb_summary(metrics))
-            columns = (*SYSTEMS, "real")
+            columns = list(metrics.systems)
             rows = [[one.headline, *(one.systems[name].scored.text for name in columns)] for one in samples]
             logger.log_table("evaluation", columns=["headline", *columns], data=rows)
     show_evaluation(metrics, folder)

@@ -1,22 +1,26 @@
-"""The LightningModule that generates and scores articles with three systems that share one copy of the weights."""
+"""The LightningModule that generates and scores articles with systems that share one copy of the weights."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from onion_lightning.data.prompt import encode_texts
 from onion_lightning.errors import NonFiniteError
-from onion_lightning.evaluation.scoring.losses import completion_losses, opening_losses
-from onion_lightning.evaluation.tasks import EvaluationData, Row, ScoredArticle, Task, few_shot_prompt
+from onion_lightning.evaluation.also import OtherModel, place_adapters, with_adapters_of
+from onion_lightning.evaluation.tasks import BEST_OF, EvaluationData, Row, ScoredArticle, Task, few_shot_prompt
 from onion_lightning.model.adapters.switches import adapters_enabled
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import continue_prompts
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.ranks import exclude_frozen_weights
 from onion_lightning.model.sharding.pace import keeping_pace
+from onion_lightning.model.writing.losses import completion_losses, opening_losses
 from onion_lightning.seeding import mix_seed
 
 __all__ = ["RANKED_TOKENS", "Evaluator", "rank_headlines"]
@@ -31,17 +35,20 @@ class Evaluator(pl.LightningModule):
     Args:
         onion: base model and adapters.
         data: the tasks.
+        others: other fine-tuned models, by the names of their systems.
     """
 
-    def __init__(self, onion: OnionModule, data: EvaluationData) -> None:
+    def __init__(self, onion: OnionModule, data: EvaluationData, others: Mapping[str, OtherModel]) -> None:
         super().__init__()
         self.onion = onion
         self.data = data
+        self.others = others
         self.strict_loading = False  # checkpoints contain only adapters
         self.scored: list[ScoredArticle] = []
 
     def configure_model(self) -> None:
         self.onion.configure_model()
+        self.placed = place_adapters(self.onion, self.others)
         exclude_frozen_weights(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -71,17 +78,27 @@ class Evaluator(pl.LightningModule):
     def score(self, task: Task) -> None:
         """Score and rank the articles of a batch, and generate new ones."""
         prompts = [self.prompt(row, task.system) for row in task.rows]
-        with adapters_enabled(self.onion.model, task.system == "tuned"):
-            losses = completion_losses(self.onion, prompts, [row.completion for row in task.rows])
-            self.check_finite(task, losses)
-            articles = self.generate(task.rows, prompts)
+        losses: list[float | None] = [None] * len(task.rows)
+        with with_adapters_of(task.system, self.onion, self.placed):
+            if task.system != BEST_OF:
+                found = completion_losses(self.onion.language_model, prompts, [row.completion for row in task.rows])
+                self.check_finite(task, found)
+                losses = [*found]
+            began = time.perf_counter()
+            articles = self.generate(task, prompts)
+        seconds = (time.perf_counter() - began) / len(task.rows) if self.timed(task.system) else None
         ranks = self.ranks(task.rows, [article.text for article in articles])
-        for row, rank, loss, (text, tokens, finish_reason) in zip(task.rows, ranks, losses, articles, strict=True):
-            self.scored.append(ScoredArticle(row.position, task.system, text, rank, loss, tokens, finish_reason))
+        for row, rank, loss, article in zip(task.rows, ranks, losses, articles, strict=True):
+            written = (article.tokens, article.finish_reason, seconds)
+            self.scored.append(ScoredArticle(row.position, task.system, article.text, rank, loss, *written))
         if task.system == "base":  # the real articles are ranked once
             ranks = self.ranks(task.rows, [row.article for row in task.rows])
             for row, rank in zip(task.rows, ranks, strict=True):
                 self.scored.append(ScoredArticle(row.position, "real", row.article, rank))
+
+    def timed(self, system: str) -> bool:
+        """Return whether it matters how long a system takes: to compare the best of several articles with one."""
+        return self.data.best_of > 1 and system in ("tuned", BEST_OF)
 
     def prompt(self, row: Row, system: str) -> list[int]:
         shots = row.shots if system == "few_shot" else []
@@ -96,18 +113,25 @@ class Evaluator(pl.LightningModule):
                 f" {'; '.join(headlines)}; either the checkpoint is damaged or a value overflowed: try --model.load_in none."
             )
 
-    def generate(self, rows: Sequence[Row], prompts: Sequence[Sequence[int]]) -> list[Article]:
+    def generate(self, task: Task, prompts: Sequence[Sequence[int]]) -> list[Article]:
         onion = self.onion
         # The seed depends on the rows only: every system samples with the same random numbers.
-        seed = mix_seed(onion.seed, *(row.position for row in rows))
-        articles = continue_prompts(onion.language_model, onion.tokenizer, prompts, onion.one_article, seed)
+        seed = mix_seed(onion.seed, *(row.position for row in task.rows))
+        if task.system == BEST_OF:
+            onion.copies = self.data.copies
+            decoding = replace(onion.one_article, best_of=self.data.best_of)
+            articles = onion.write([row.headline for row in task.rows], seed, decoding)
+        else:
+            articles = continue_prompts(onion.language_model, onion.tokenizer, prompts, onion.one_article, seed)
         return [article for (article,) in articles]
 
     def ranks(self, rows: Sequence[Row], articles: Sequence[str]) -> list[int]:
         """Return the rank of each row's headline among all headlines for its article, under the base model."""
         prompts = [row.prompt for row in self.data.rows]
         with adapters_enabled(self.onion.model, False):
-            return rank_headlines(self.onion, prompts, [row.position for row in rows], articles)
+            return rank_headlines(
+                self.onion.language_model, self.onion.tokenizer, prompts, [row.position for row in rows], articles
+            )
 
     def on_predict_epoch_end(self) -> None:
         if self.trainer.world_size > 1:
@@ -117,12 +141,17 @@ class Evaluator(pl.LightningModule):
 
 
 def rank_headlines(
-    model: OnionModule, prompts: Sequence[Sequence[int]], positions: Sequence[int], articles: Sequence[str]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    positions: Sequence[int],
+    articles: Sequence[str],
 ) -> list[int]:
     """Rank all headlines by the likelihood of an article's first tokens given each of them.
 
     Args:
         model: the judge.
+        tokenizer: of the model.
         prompts: token ids of all headlines.
         positions: for each article, the position of its own headline.
         articles: the texts.
@@ -130,7 +159,7 @@ def rank_headlines(
     Returns:
         The ranks of the own headlines, from 1. Ties count against them; for an empty article it is the last.
     """
-    openings = [ids[:RANKED_TOKENS] for ids in encode_texts(model.tokenizer, list(articles))]
+    openings = [ids[:RANKED_TOKENS] for ids in encode_texts(tokenizer, list(articles))]
     scored = [at for at, opening in enumerate(openings) if opening]
     ranks = [len(prompts)] * len(articles)
     for at, losses in zip(scored, opening_losses(model, prompts, [openings[at] for at in scored]), strict=True):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from onion_lightning.evaluation.bootstrap import (
 )
 from onion_lightning.evaluation.samples import Sample
 from onion_lightning.evaluation.style import STYLE, style_distance
-from onion_lightning.evaluation.tasks import SYSTEMS
+from onion_lightning.evaluation.tasks import BEST_OF
 
 __all__ = ["EvaluationMetrics", "EvaluationSettings", "SystemMetrics", "compute_metrics"]
 
@@ -29,6 +29,7 @@ MEANS = (
     "headline_top_1",
     "headline_mrr",
     "copied_rate",
+    "seconds",
 )
 
 
@@ -43,6 +44,8 @@ class EvaluationSettings:
         shots_least: smallest number of examples in a few-shot prompt, where fewer than `shots` fit.
         seed: seed of the model, which generation depends on.
         batch_size: number of headlines per batch.
+        best_of: value of `--best_of`.
+        also: checkpoint of each other fine-tuned model, by the name of its system.
     """
 
     headlines: int
@@ -59,6 +62,8 @@ class EvaluationSettings:
     temperature: float
     top_p: float
     repetition_penalty: float
+    best_of: int = 1
+    also: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class EvaluationMetrics:
     Attributes:
         settings: what was evaluated, and how.
         systems: metrics by system, "real" included.
-        paired: loss differences, `tuned_minus_base` and `tuned_minus_few_shot`.
+        paired: loss differences, `tuned_minus_base`, `tuned_minus_few_shot` and, for other models, `NAME_minus_tuned`; and
+            `best_of_minus_tuned`, the difference of the mean reciprocal ranks of headlines.
     """
 
     settings: EvaluationSettings
@@ -104,7 +110,7 @@ def compute_metrics(samples: Sequence[Sample], settings: EvaluationSettings, see
         seed: seed of the bootstrap.
     """
     tokens, sizes = np.array([sample.tokens for sample in samples]), np.array([sample.bytes for sample in samples])
-    columns = {name: columns_of(samples, name) for name in (*SYSTEMS, "real")}
+    columns = {name: columns_of(samples, name) for name in samples[0].systems}
     real_style = {name: float(np.mean(columns["real"][name])) for name in STYLE}
     systems = {name: system_metrics(column, real_style, tokens, sizes, seed) for name, column in columns.items()}
     tuned = columns["tuned"]["loss"]
@@ -112,6 +118,12 @@ def compute_metrics(samples: Sequence[Sample], settings: EvaluationSettings, see
         f"tuned_minus_{other}": paired_difference(tuned, columns[other]["loss"], tokens, seed)
         for other in ("base", "few_shot")
     }
+    paired |= {
+        f"{name}_minus_tuned": paired_difference(columns[name]["loss"], tuned, tokens, seed) for name in settings.also
+    }
+    if BEST_OF in columns:
+        first, second = (columns[name]["headline_mrr"] for name in (BEST_OF, "tuned"))
+        paired["best_of_minus_tuned"] = paired_difference(first, second, np.ones(len(samples)), seed)
     return EvaluationMetrics(settings, systems, paired)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import jinja2
@@ -11,17 +12,19 @@ import matplotlib.figure
 import numpy as np
 from markupsafe import Markup
 
+from onion_lightning.evaluation.bootstrap import PairedDifference
 from onion_lightning.evaluation.evaluator import RANKED_TOKENS
 from onion_lightning.evaluation.metrics import EvaluationMetrics
-from onion_lightning.evaluation.samples import COPIED_WORDS, Sample
-from onion_lightning.evaluation.tasks import SYSTEMS
+from onion_lightning.evaluation.samples import Sample
+from onion_lightning.evaluation.tasks import BEST_OF
+from onion_lightning.model.writing.copying import COPIED_WORDS
 
-__all__ = ["COLUMNS", "FILES", "TITLES", "metric_table", "render", "report_files"]
+__all__ = ["FILES", "columns_of", "metric_table", "render", "report_files", "summarize", "titles_of"]
 
 FILES = ("report.html", "metrics.json", "samples.jsonl")
-COLUMNS = ("real", *SYSTEMS)  # order of the systems in tables and plots
 TITLES = {"base": "Base", "few_shot": "Few-shot", "tuned": "Tuned", "real": "Real"}
-COLORS = {"base": "#8a8f98", "few_shot": "#4d7ea8", "tuned": "#c8553d", "real": "#5b8c5a"}
+COLORS = {"base": "#8a8f98", "few_shot": "#4d7ea8", "tuned": "#c8553d", "best_of": "#8e5ba6", "real": "#5b8c5a"}
+MORE_COLORS = ("#b8860b", "#2a9d8f", "#6b5b95", "#7d5a3c")  # of other models
 FOREGROUND = "#010203"  # replaced in the SVG by the text color of the page
 METRICS = (  # key, title, note, format
     ("loss", "Loss per token", "nats; lower is better", "{:.3f}"),
@@ -35,6 +38,7 @@ METRICS = (  # key, title, note, format
     ("headline_top_1", "Headline identified", f"from the article’s first {RANKED_TOKENS} tokens", "{:.0%}"),
     ("headline_mrr", "Mean reciprocal rank", "of the headline", "{:.2f}"),
     ("copied_rate", "Copied from training data", f"{COPIED_WORDS}+ consecutive words", "{:.0%}"),
+    ("seconds", "Seconds per article", "in a batch, on this machine", "{:.1f}"),
     ("dateline", "Dateline", "on the first line", "{:.0%}"),
     ("spokesperson", "Quoted spokesperson", "", "{:.0%}"),
     ("closing_turn", "Stock ending", "such as “at press time”", "{:.0%}"),
@@ -54,7 +58,7 @@ class Cell(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """A metric and its cells, in the order of `COLUMNS`."""
+    """A metric and its cells, in the order of `columns_of`."""
 
     key: str
     title: str
@@ -69,15 +73,31 @@ def report_files(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> dict[
     return dict(zip(FILES, contents, strict=True))
 
 
+def columns_of(metrics: EvaluationMetrics) -> list[str]:
+    """Return the systems in their order in tables and plots."""
+    return ["real", *(name for name in metrics.systems if name != "real")]
+
+
+def titles_of(metrics: EvaluationMetrics) -> dict[str, str]:
+    """Return the title of each system."""
+    return TITLES | {BEST_OF: f"Best of {metrics.settings.best_of}"} | {name: name for name in metrics.settings.also}
+
+
+def colors_of(metrics: EvaluationMetrics) -> dict[str, str]:
+    """Return the color of each system."""
+    return COLORS | dict(zip(metrics.settings.also, cycle(MORE_COLORS), strict=False))
+
+
 def metric_table(metrics: EvaluationMetrics) -> list[TableRow]:
-    """Format all metrics as a table."""
+    """Format all metrics that a system has as a table."""
     table = []
     for key, title, note, spec in METRICS:
         cells = []
-        for system in (metrics.systems[name] for name in COLUMNS):
+        for system in (metrics.systems[name] for name in columns_of(metrics)):
             value = spec.format(system.values[key]) if key in system.values else ""
             cells.append(Cell(value, " to ".join(map(spec.format, system.intervals.get(key, ())))))
-        table.append(TableRow(key, title, note, cells))
+        if any(cell.value for cell in cells):
+            table.append(TableRow(key, title, note, cells))
     return table
 
 
@@ -93,11 +113,11 @@ def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
         settings=metrics.settings,
         table=metric_table(metrics),
         samples=samples,
-        columns=COLUMNS,
-        titles=TITLES,
-        colors=COLORS,
+        columns=columns_of(metrics),
+        titles=titles_of(metrics),
+        colors=colors_of(metrics),
         summary=summarize(metrics),
-        plots=[plot_losses(metrics), plot_lengths(samples), plot_style(metrics)],
+        plots=[plot_losses(metrics), plot_lengths(metrics, samples), plot_style(metrics)],
     )
 
 
@@ -105,11 +125,26 @@ def summarize(metrics: EvaluationMetrics) -> list[str]:
     """State each paired difference in a sentence."""
     sentences = []
     for key, name in (("tuned_minus_base", "the base model"), ("tuned_minus_few_shot", "few-shot prompting")):
-        difference, (low, high) = metrics.paired[key].difference, metrics.paired[key].interval
-        relation = "lower than" if high < 0 else "higher than" if low > 0 else "not clearly different from"
-        numbers = f"{difference:+.3f} nats per token, 95% interval {low:+.3f} to {high:+.3f}"
+        relation, numbers = relate(metrics.paired[key], "{:+.3f}", " nats per token")
         sentences.append(f"The loss of the tuned model is {relation} that of {name} ({numbers}).")
+    for name in metrics.settings.also:
+        relation, numbers = relate(metrics.paired[f"{name}_minus_tuned"], "{:+.3f}", " nats per token")
+        sentences.append(f"The loss of {name} is {relation} that of the tuned model ({numbers}).")
+    if pair := metrics.paired.get("best_of_minus_tuned"):
+        relation, numbers = relate(pair, "{:+.2f}", "")
+        sentences.append(
+            f"The mean reciprocal rank of the headline for the best of {metrics.settings.best_of} articles is {relation} that"
+            f" for one ({numbers})."
+        )
     return sentences
+
+
+def relate(pair: PairedDifference, spec: str, unit: str) -> tuple[str, str]:
+    """Return in words how two systems differ, and the numbers."""
+    low, high = pair.interval
+    relation = "lower than" if high < 0 else "higher than" if low > 0 else "not clearly different from"
+    ends = f"{spec.format(low)} to {spec.format(high)}"
+    return relation, f"{spec.format(pair.difference)}{unit}, 95% interval {ends}"
 
 
 def create_axes(height: float) -> tuple[matplotlib.figure.Figure, Any]:
@@ -135,25 +170,27 @@ def to_svg(figure: matplotlib.figure.Figure, label: str) -> Markup:
 
 def plot_losses(metrics: EvaluationMetrics) -> Markup:
     figure, axes = create_axes(1.7)
-    names = SYSTEMS[::-1]  # from the bottom up
+    names = [name for name in columns_of(metrics) if "loss" in metrics.systems[name].values][::-1]  # from the bottom up
     for at, name in enumerate(names):
         system = metrics.systems[name]
-        axes.plot(system.intervals["loss"], [at, at], color=COLORS[name], lw=3, alpha=0.5, solid_capstyle="round")
-        axes.plot(system.values["loss"], at, "o", color=COLORS[name], markersize=8)
-    axes.set_yticks(range(len(names)), [TITLES[name] for name in names])
+        axes.plot(
+            system.intervals["loss"], [at, at], color=colors_of(metrics)[name], lw=3, alpha=0.5, solid_capstyle="round"
+        )
+        axes.plot(system.values["loss"], at, "o", color=colors_of(metrics)[name], markersize=8)
+    axes.set_yticks(range(len(names)), [titles_of(metrics)[name] for name in names])
     axes.margins(y=0.3)
     axes.set_xlabel("loss in nats per token, with 95% intervals")
     return to_svg(figure, "Loss per token")
 
 
-def plot_lengths(samples: Sequence[Sample]) -> Markup:
-    figure, axes = create_axes(2)
-    names = COLUMNS[::-1]
+def plot_lengths(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> Markup:
+    names = columns_of(metrics)[::-1]
+    figure, axes = create_axes(0.6 + 0.35 * len(names))
     for at, name in enumerate(names):
         words = [sample.systems[name].measures.words for sample in samples]
-        axes.plot(words, np.full(len(words), at), "|", color=COLORS[name], markersize=12, alpha=0.7)
-        axes.plot(np.median(words), at, "o", color=COLORS[name], markersize=8)
-    axes.set_yticks(range(len(names)), [TITLES[name] for name in names])
+        axes.plot(words, np.full(len(words), at), "|", color=colors_of(metrics)[name], markersize=12, alpha=0.7)
+        axes.plot(np.median(words), at, "o", color=colors_of(metrics)[name], markersize=8)
+    axes.set_yticks(range(len(names)), [titles_of(metrics)[name] for name in names])
     axes.margins(y=0.2)
     axes.set_xlim(left=0)
     axes.set_xlabel("words per article; dot: median")
@@ -164,9 +201,11 @@ def plot_style(metrics: EvaluationMetrics) -> Markup:
     keys = ("distinct_3", "distinct_2", "distinct_1", "closing_turn", "spokesperson", "dateline")  # from the bottom up
     titles = {key: title for key, title, *_ in METRICS}
     figure, axes = create_axes(2.6)
-    for name in COLUMNS:
+    for name in columns_of(metrics):
         values = [metrics.systems[name].values[key] for key in keys]
-        axes.plot(values, range(len(keys)), "o", color=COLORS[name], label=TITLES[name], alpha=0.85)
+        axes.plot(
+            values, range(len(keys)), "o", color=colors_of(metrics)[name], label=titles_of(metrics)[name], alpha=0.85
+        )
     axes.set_yticks(range(len(keys)), [titles[key] for key in keys])
     axes.set_xlim(-0.03, 1.03)
     axes.grid(axis="y", color="#88888844")

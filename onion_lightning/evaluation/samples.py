@@ -6,13 +6,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from onion_lightning.evaluation.copying import CopiedRun, CopyIndex
 from onion_lightning.evaluation.style import TextMeasures, measure_text
-from onion_lightning.evaluation.tasks import SYSTEMS, Row, ScoredArticle
+from onion_lightning.evaluation.tasks import EvaluationData, ScoredArticle
+from onion_lightning.model.writing.copying import COPIED_WORDS, CopiedRun, CopyIndex
 
-__all__ = ["COPIED_WORDS", "MeasuredArticle", "Sample", "build_samples"]
-
-COPIED_WORDS = 12  # a verbatim run of at least this length counts as copied
+__all__ = ["MeasuredArticle", "Sample", "build_samples"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,12 @@ class MeasuredArticle:
         keys = {"article": scored.text, "headline_rank": scored.rank} | asdict(self.measures)
         keys |= {"headline_top_1": scored.rank == 1, "headline_mrr": 1 / scored.rank}
         keys |= {"copied_words": self.copied.words, "copied_from": self.copied.headline, "copied_rate": self.is_copied}
+        if scored.loss is not None:
+            keys |= {"loss": scored.loss}
         if scored.system != "real":
-            keys |= {"loss": scored.loss, "new_tokens": scored.tokens}
-            keys |= {"eos_rate": scored.finish_reason == "eos", "cut_rate": self.is_cut}
+            keys |= {"new_tokens": scored.tokens, "eos_rate": scored.finish_reason == "eos", "cut_rate": self.is_cut}
+        if scored.seconds is not None:
+            keys |= {"seconds": scored.seconds}
         return keys
 
 
@@ -66,21 +67,23 @@ class Sample:
 
 
 def build_samples(
-    articles: Sequence[ScoredArticle], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, index: CopyIndex
+    articles: Sequence[ScoredArticle], data: EvaluationData, tokenizer: PreTrainedTokenizerBase
 ) -> list[Sample]:
     """Measure all articles and group them by headline.
 
     Args:
         articles: scored articles in any order.
-        rows: the test headlines.
+        data: the test headlines, the systems and the training articles.
         tokenizer: tokenizer of the base model.
-        index: index of the training articles.
     """
     found = {(article.position, article.system): article for article in articles}
     samples = []
-    for row in rows:
+    for row in data.rows:
         size = len(tokenizer.decode(row.completion, skip_special_tokens=True).encode())
-        systems = {name: measure_article(row.headline, found[row.position, name], index) for name in (*SYSTEMS, "real")}
+        systems = {
+            name: measure_article(row.headline, found[row.position, name], data.copies)
+            for name in (*data.systems, "real")
+        }
         samples.append(Sample(row.headline, len(row.completion), size, row.shot_count, systems))
     return samples
 

@@ -7,22 +7,20 @@ from itertools import cycle
 
 import numpy as np
 
+from onion_lightning.model.writing.words import is_looping, ngrams, words_of
+
 __all__ = [
     "STYLE",
     "TextMeasures",
     "content_words",
     "distinct",
     "headline_recall",
-    "is_looping",
     "measure_text",
     "style_distance",
-    "words_of",
 ]
 
-LOOP = 8  # an article is repetitive if a run of this many words occurs twice
 DISTINCT_WORDS = 50  # distinct-n decreases with length, and systems differ in length: use the first words only
 
-WORD = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE = re.compile(r"[.!?]+[\"”’)]*(?=\s|$)")
 CAPITAL = "A-ZÀ-ÖØ-Þ"
 DATELINE = re.compile(
@@ -89,21 +87,6 @@ def measure_text(headline: str, article: str) -> TextMeasures:
         distinct_2=distinct(words, 2),
         distinct_3=distinct(words, 3),
     )
-
-
-def words_of(text: str) -> list[str]:
-    """Split a text into lowercase words without punctuation."""
-    return WORD.findall(text.lower().replace("’", "'"))
-
-
-def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    return [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
-
-
-def is_looping(words: Sequence[str]) -> bool:
-    """Return whether any run of 8 words occurs twice."""
-    runs = ngrams(words, LOOP)
-    return len(set(runs)) < len(runs)
 
 
 def distinct(words: Sequence[str], n: int) -> float:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -10,9 +11,11 @@ from torch.utils.data import DataLoader
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
+from onion_lightning.model.writing.copying import CopyIndex
 from onion_lightning.ranks import together
 
 __all__ = [
+    "BEST_OF",
     "DEFAULT_N",
     "SYSTEMS",
     "EvaluationData",
@@ -27,6 +30,7 @@ __all__ = [
 
 # The base model without adapters; the same with training examples in the prompt; the base model with adapters.
 SYSTEMS = ("base", "few_shot", "tuned")
+BEST_OF = "best_of"  # the tuned model, with the best of several articles
 DEFAULT_N = 32  # headlines
 
 
@@ -68,9 +72,11 @@ class ScoredArticle:
         system: one of `SYSTEMS`, or "real".
         text: the article.
         rank: rank of its own headline among all headlines, from 1 (most likely).
-        loss: -log p in nats of the real article under the system, summed over tokens; None for the real article.
+        loss: -log p in nats of the real article under the system, summed over tokens; None for the real article, and for
+            the best of several articles, because the model that wrote them has one already.
         tokens: number of generated tokens; None for the real article.
         finish_reason: "eos" or "length"; None for the real article.
+        seconds: that writing took, where it is compared.
     """
 
     position: int
@@ -80,6 +86,7 @@ class ScoredArticle:
     loss: float | None = None
     tokens: int | None = None
     finish_reason: str | None = None
+    seconds: float | None = None
 
 
 class EvaluationData(pl.LightningDataModule):
@@ -91,10 +98,19 @@ class EvaluationData(pl.LightningDataModule):
         n: number of test headlines; None for 32, or all of them if there are fewer.
         batch_size: number of headlines per task.
         new_tokens: number of tokens to reserve in the context for generation.
+        best_of: number of articles of which the system `best_of` keeps one; 1 for no such system.
+        others: names of further systems, other fine-tuned models.
     """
 
     def __init__(
-        self, datamodule: OnionDataModule, shots: int, n: int | None, batch_size: int, new_tokens: int
+        self,
+        datamodule: OnionDataModule,
+        shots: int,
+        n: int | None,
+        batch_size: int,
+        new_tokens: int,
+        best_of: int = 1,
+        others: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.datamodule = datamodule
@@ -102,7 +118,15 @@ class EvaluationData(pl.LightningDataModule):
         self.n = n
         self.batch_size = batch_size
         self.new_tokens = new_tokens
+        self.best_of = best_of
+        self.systems = (*SYSTEMS, *([BEST_OF] if best_of > 1 else []), *others)
         self.rows: list[Row] = []
+
+    @cached_property
+    def copies(self) -> CopyIndex:
+        """An index of the training articles, to find copies."""
+        train = self.datamodule.texts["train"]
+        return CopyIndex(train["headline"], train["article"])
 
     def prepare_data(self) -> None:
         assert self.trainer is not None
@@ -153,7 +177,7 @@ class EvaluationData(pl.LightningDataModule):
     def tasks(self) -> list[Task]:
         by_length = sorted(self.rows, key=lambda row: (len(row.completion), row.position))
         batches = [by_length[at : at + self.batch_size] for at in range(0, len(by_length), self.batch_size)]
-        return [Task(system, batch) for system in SYSTEMS for batch in batches]
+        return [Task(system, batch) for system in self.systems for batch in batches]
 
     def predict_dataloader(self) -> DataLoader:
         trainer = self.trainer

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings
-from onion_lightning.evaluation.report import COLUMNS, TITLES, metric_table
+from onion_lightning.evaluation.report import columns_of, metric_table, titles_of
 from onion_lightning.evaluation.tasks import DEFAULT_N
 from onion_lightning.messages import tell
 
@@ -21,13 +21,15 @@ SHOWN = (
     "loop_rate",
     "headline_top_1",
     "copied_rate",
+    "seconds",
     "style_distance",
 )
 
 
 def show_evaluation(metrics: EvaluationMetrics, folder: Path) -> None:
     """Print the main metrics, the loss differences, notes on small data, and the path of the report."""
-    table = Table("", *(TITLES[name] for name in COLUMNS), box=box.SIMPLE_HEAD)
+    titles = titles_of(metrics)
+    table = Table("", *(titles[name] for name in columns_of(metrics)), box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in metric_table(metrics):
@@ -41,9 +43,16 @@ def show_evaluation(metrics: EvaluationMetrics, folder: Path) -> None:
 
 def differences(metrics: EvaluationMetrics) -> list[str]:
     lines = []
-    for key, title in (("tuned_minus_base", "base"), ("tuned_minus_few_shot", "few-shot")):
+    pairs = {"tuned_minus_base": "tuned minus base", "tuned_minus_few_shot": "tuned minus few-shot"}
+    pairs |= {f"{name}_minus_tuned": f"{name} minus tuned" for name in metrics.settings.also}
+    for key, title in pairs.items():
         difference, (low, high) = metrics.paired[key].difference, metrics.paired[key].interval
-        lines.append(f"loss, tuned minus {title}: {difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})")
+        lines.append(f"loss, {title}: {difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})")
+    if pair := metrics.paired.get("best_of_minus_tuned"):
+        name, (low, high) = f"best of {metrics.settings.best_of}", pair.interval
+        lines.append(
+            f"mean reciprocal rank, {name} minus tuned: {pair.difference:+.2f} (95% interval {low:+.2f} to {high:+.2f})"
+        )
     return lines
 
 

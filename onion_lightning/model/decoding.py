@@ -15,7 +15,6 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError, check_range
 from onion_lightning.messages import tell_once
 from onion_lightning.model.adapters.switches import merged_adapters, scaled_adapters
@@ -27,10 +26,12 @@ __all__ = [
     "Decoding",
     "autocast_as_trained",
     "context_length",
+    "continue_ids",
     "continue_prompts",
     "evaluation_mode",
     "left_pad",
-    "write_articles",
+    "read_article",
+    "writing_mode",
 ]
 
 
@@ -47,6 +48,7 @@ class Decoding:
             prompt are not penalized: an article may reuse words of its headline, and may end with EOS although the
             few-shot examples in its prompt do.
         candidates: number of articles per headline.
+        best_of: number of articles that `write_articles` writes to choose these from; 1 chooses nothing.
         adapter_strength: factor on the output of the adapters: 0 is the base model, 1 the model that was trained, and values
             above 1 exaggerate what the adapters learned.
     """
@@ -56,6 +58,7 @@ class Decoding:
     top_p: float = 0.95
     repetition_penalty: float = 1.1
     candidates: int = 1
+    best_of: int = 1
     adapter_strength: float = 1.0
 
     def __post_init__(self) -> None:
@@ -65,14 +68,26 @@ class Decoding:
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0 (1 disables it)"),
             ("candidates", self.candidates >= 1, "at least 1"),
+            ("best_of", self.best_of >= 1, "at least 1"),
             ("adapter_strength", 0 <= self.adapter_strength <= 2, "from 0 (the base model) to 2"),
         ):
             check_range(f"--model.{flag}", getattr(self, flag), good, accepted)
-        if self.temperature == 0 and self.candidates > 1:
+        flag = "best_of" if self.best_of > 1 else "candidates"
+        if self.temperature == 0 and self.written > 1:
             raise OnionError(
-                f"--model.candidates {self.candidates}: with --model.temperature 0 all candidates would be identical; use a"
+                f"--model.{flag} {self.written}: with --model.temperature 0 all candidates would be identical; use a"
                 " temperature above 0, or one candidate."
             )
+        if 1 < self.best_of < self.candidates:
+            raise OnionError(
+                f"--model.best_of {self.best_of}: is less than --model.candidates {self.candidates}, the number to keep; give"
+                " at least as many, or omit it."
+            )
+
+    @property
+    def written(self) -> int:
+        """Number of articles that are written for each headline."""
+        return max(self.candidates, self.best_of)
 
     def options(self, prompt_length: int) -> dict[str, Any]:
         """Return the arguments of `generate` for prompts of this many tokens, padding included."""
@@ -86,39 +101,27 @@ class Decoding:
         }
 
 
-DEFAULT = Decoding()
-
-
-def write_articles(
+def continue_prompts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    headlines: Sequence[str],
-    decoding: Decoding = DEFAULT,
-    seed: int = 0,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    seed: int,
     **options: Any,
 ) -> list[list[Article]]:
-    """Generate articles for a batch of headlines.
-
-    The model may be in `train()` mode: it is in `eval()` mode while it generates, so dropout is never active, and returns
-    to its mode afterwards.
-
-    Args:
-        model: causal language model, such as `OnionModule.language_model`.
-        tokenizer: of the model.
-        headlines: processed as one batch.
-        decoding: how tokens are chosen.
-        seed: seeds torch's global random number generator. The same seed, headlines and decoding give the same articles.
-        options: further arguments of `generate`, such as a streamer or stopping criteria, and `flag`: the flag that
-            `max_new_tokens` comes from, for messages.
+    """Generate articles as `write_articles` does, after prompts given as token ids, and choose none of them.
 
     Returns:
-        For each headline a list of `decoding.candidates` articles.
+        For each prompt a list of `decoding.candidates` articles.
+
+    Raises:
+        OnionError: a prompt leaves no room for an article.
     """
-    prompts = [encode_prompt(tokenizer, headline) for headline in headlines]
-    return continue_prompts(model, tokenizer, prompts, decoding, seed, **options)
+    rows = continue_ids(model, tokenizer, prompts, decoding, seed, **options)
+    return [[read_article(ids, number, tokenizer) for number, ids in enumerate(row)] for row in rows]
 
 
-def continue_prompts(
+def continue_ids(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
@@ -126,8 +129,8 @@ def continue_prompts(
     seed: int,
     flag: str = "--model.max_new_tokens",
     **options: Any,
-) -> list[list[Article]]:
-    """Generate articles as `write_articles` does, after prompts given as token ids.
+) -> list[list[list[int]]]:
+    """Generate token ids: for each prompt, a list of `decoding.candidates` articles, each up to EOS or its limit.
 
     Prompt and article never exceed the model's context. Padding does not count.
 
@@ -145,15 +148,21 @@ def continue_prompts(
     options = decoding.options(width) | {"max_new_tokens": max(limits)} | options
     stop = StoppingCriteriaList([RowLimits(torch.tensor(limits, device=model.device) + width)])
     options["stopping_criteria"] = stop + options.get("stopping_criteria", [])
-    adapters = (scaled_adapters(model, decoding.adapter_strength), merged_adapters(model))
-    modes = (without_gradients(model), evaluation_mode(model), autocast_as_trained(model), sampling_allowed())
-    with contextlib.ExitStack() as stack:
-        for mode in (*adapters, *modes, positions_below(model, context_length(model))):
-            stack.enter_context(mode)
+    with writing_mode(model, decoding.adapter_strength), sampling_allowed(), positions_below(model):
         output = model.generate(**inputs, **options, eos_token_id=eos, pad_token_id=0)
     new = output[:, width:].tolist()  # (headlines * candidates, new tokens)
-    articles = [truncate_at_eos(ids[:limit], tokenizer) for ids, limit in zip(new, limits, strict=True)]
-    return [articles[at : at + count] for at in range(0, len(articles), count)]
+    rows = [up_to(eos, ids[:limit]) for ids, limit in zip(new, limits, strict=True)]
+    return [rows[at : at + count] for at in range(0, len(rows), count)]
+
+
+@contextlib.contextmanager
+def writing_mode(model: PreTrainedModel, strength: float) -> Iterator[None]:
+    """Compute as articles are written, inside the block: without gradients or dropout, with adapters of this strength."""
+    adapters = (scaled_adapters(model, strength), merged_adapters(model))
+    with contextlib.ExitStack() as stack:
+        for mode in (*adapters, without_gradients(model), evaluation_mode(model), autocast_as_trained(model)):
+            stack.enter_context(mode)
+        yield
 
 
 def context_length(model: PreTrainedModel) -> int:
@@ -202,15 +211,17 @@ class RowLimits(StoppingCriteria):
 
 
 @contextlib.contextmanager
-def positions_below(model: PreTrainedModel, context: int) -> Iterator[None]:
+def positions_below(model: PreTrainedModel) -> Iterator[None]:
     """Keep rows that have ended, and are still computed with the others, from reaching positions outside of the context.
 
     Learned position embeddings have no such position, and dynamic RoPE would change for all rows.
     """
 
+    last = context_length(model) - 1
+
     def clamp(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         positions = kwargs.get("position_ids")
-        return args, kwargs if positions is None else kwargs | {"position_ids": positions.clamp(max=context - 1)}
+        return args, kwargs if positions is None else kwargs | {"position_ids": positions.clamp(max=last)}
 
     hook = model.register_forward_pre_hook(clamp, with_kwargs=True)
     try:
@@ -258,8 +269,12 @@ def sampling_allowed() -> Iterator[None]:
             torch.use_deterministic_algorithms(True)
 
 
-def truncate_at_eos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Article:
-    ended = tokenizer.eos_token_id in ids
-    if ended:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
-    return Article(tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids), "eos" if ended else "length")
+def up_to(eos: int, ids: list[int]) -> list[int]:
+    return ids[: ids.index(eos) + 1] if eos in ids else ids
+
+
+def read_article(ids: Sequence[int], number: int, tokenizer: PreTrainedTokenizerBase) -> Article:
+    """Return the article in token ids that end with EOS or at a limit; `number` counts those for the same headline."""
+    ended = len(ids) > 0 and ids[-1] == tokenizer.eos_token_id
+    text = tokenizer.decode(ids[: len(ids) - ended], skip_special_tokens=True).strip()
+    return Article(text, len(ids) - ended, "eos" if ended else "length", number)

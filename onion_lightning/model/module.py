@@ -3,13 +3,12 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
-from onion_lightning.data.collate import Batch, HeadlineBatch
+from onion_lightning.data.collate import Batch
 from onion_lightning.errors import check_range
 from onion_lightning.model.adapters.insertion import insert_adapters
 from onion_lightning.model.adapters.saved import (
@@ -20,16 +19,16 @@ from onion_lightning.model.adapters.saved import (
     trainable_names,
 )
 from onion_lightning.model.adapters.settings import AdapterSettings
-from onion_lightning.model.articles.record import Article, ArticleBatch, article_batch
 from onion_lightning.model.base_model import LoadIn, best_precision, compute_dtype, load_model
-from onion_lightning.model.decoding import Decoding, write_articles
+from onion_lightning.model.decoding import Decoding
 from onion_lightning.model.loss import supervised_loss, zero_loss
 from onion_lightning.model.optimization.optimizer import OptimizerName, OptimizerSettings, check_optimizer_device
 from onion_lightning.model.optimization.training_hooks import TrainingHooks
-from onion_lightning.model.packed_rows import noisy_embeddings, pack_rows, packed_hidden_states
+from onion_lightning.model.packed_rows import hidden_states, noisy_embeddings, pack_rows, packed_hidden_states
 from onion_lightning.model.ranks import check_launcher, compare_sums, exclude_frozen_weights, weight_sums
 from onion_lightning.model.sharding.layers import Shard
-from onion_lightning.model.sharding.pace import Pace, keeping_pace
+from onion_lightning.model.sharding.pace import Pace
+from onion_lightning.model.writing.hooks import WritingHooks
 from onion_lightning.pretrained.locate import architecture, load_tokenizer
 from onion_lightning.private_api import attached_trainer
 from onion_lightning.ranks import together
@@ -45,7 +44,7 @@ __all__ = ["OnionModule"]
 log = logging.getLogger(__name__)
 
 
-class OnionModule(TrainingHooks):
+class OnionModule(TrainingHooks, WritingHooks):
     """Fine-tunes a causal language model with LoRA, and generates articles with it.
 
     Args:
@@ -76,6 +75,8 @@ class OnionModule(TrainingHooks):
         top_p: sample from the smallest set of most probable tokens whose total probability reaches this value.
         repetition_penalty: values above 1 make tokens that already occur in the article less probable.
         candidates: number of articles to generate per headline.
+        best_of: number of articles to write, of which predict keeps the --model.candidates best: those whose headline makes
+            them most probable, compared with no headline; with loops, copied runs or no ending they come last. 1 keeps all.
         adapter_strength: factor on the output of the adapters in predict and serve: 0 is the base model, 1 the trained model.
         seed: seed for adapter initialization, dropout and sampling; by default, the value of --seed_everything.
     """
@@ -105,6 +106,7 @@ class OnionModule(TrainingHooks):
         top_p: float = 0.95,
         repetition_penalty: float = 1.1,
         candidates: int = 1,
+        best_of: int = 1,
         adapter_strength: float = 1.0,
         seed: int | None = None,
     ) -> None:
@@ -128,7 +130,9 @@ class OnionModule(TrainingHooks):
         self.gradient_checkpointing = gradient_checkpointing
         self.shard = shard
         self.pace: Pace | None = None  # of the ranks that share the weights, if they are sharded
-        self.decoding = Decoding(max_new_tokens, temperature, top_p, repetition_penalty, candidates, adapter_strength)
+        self.decoding = Decoding(
+            max_new_tokens, temperature, top_p, repetition_penalty, candidates, best_of, adapter_strength
+        )
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.strict_loading = False  # checkpoints contain adapters only
         self.model: PeftModel | None = None
@@ -159,6 +163,7 @@ class OnionModule(TrainingHooks):
     # Model
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         check_launcher(self.trainer.strategy)
         if stage == "fit":
             check_optimizer_device(self.optimizer, self.trainer.strategy.root_device)
@@ -231,9 +236,7 @@ class OnionModule(TrainingHooks):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), padded on the right."""
-        rows, length = input_ids.shape
-        hidden = packed_hidden_states(self.language_model, input_ids.flatten(), [length] * rows)
-        return hidden.view(rows, length, -1)
+        return hidden_states(self.language_model, input_ids)
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Sum -log p over the supervised tokens of a micro-batch, in nats; 0 for an empty micro-batch."""
@@ -251,29 +254,6 @@ class OnionModule(TrainingHooks):
             return loss
         token = torch.zeros(1, dtype=torch.long, device=self.device)
         return loss + 0.0 * packed_hidden_states(self.language_model, token, [1]).float().sum()
-
-    # Generation
-
-    @property
-    def one_article(self) -> Decoding:
-        """The decoding flags, with one candidate."""
-        return replace(self.decoding, candidates=1)
-
-    def write(self, headlines: list[str], seed: int, **options: Any) -> list[list[Article]]:
-        """Generate articles with the decoding flags; for `options` see `write_articles`."""
-        return write_articles(self.language_model, self.tokenizer, headlines, self.decoding, seed, **options)
-
-    def write_one(self, headline: str) -> str:
-        """Generate one article for one headline."""
-        seed = mix_seed(self.seed, 0)
-        [[article]] = write_articles(self.language_model, self.tokenizer, [headline], self.one_article, seed)
-        return article.text
-
-    def predict_step(self, batch: HeadlineBatch, batch_idx: int) -> ArticleBatch:
-        """Generate the articles of a batch. The seed depends on the batch, not on the number of ranks."""
-        with keeping_pace(self.pace):
-            articles = self.write(batch["headlines"], mix_seed(self.seed, batch["index"]))
-        return article_batch(batch, articles)
 
     # Checkpoints
 

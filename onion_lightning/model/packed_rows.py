@@ -17,7 +17,7 @@ from transformers.masking_utils import sdpa_mask
 
 from onion_lightning.private_api import attention_implementation
 
-__all__ = ["attends_only", "noisy_embeddings", "pack_rows", "packed_hidden_states"]
+__all__ = ["attends_only", "hidden_states", "noisy_embeddings", "pack_rows", "packed_hidden_states"]
 
 PACKED = "onion_packed"
 
@@ -138,3 +138,9 @@ def packed_hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, row_le
     )
     hidden: torch.Tensor = output.last_hidden_state[0]
     return hidden
+
+
+def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return the last hidden states (rows, length, hidden size) of token ids (rows, length), padded on the right."""
+    rows, length = input_ids.shape
+    return packed_hidden_states(model, input_ids.flatten(), [length] * rows).view(rows, length, -1)

@@ -66,6 +66,8 @@ def remedies(command: str, model: Mapping[str, Any], data: Mapping[str, Any], sh
         yield "--model.gradient_checkpointing true, which takes about a third more time"
     if command in ("predict", "evaluate") and model["candidates"] > 1:
         yield "fewer --model.candidates"
+    if command == "predict" and model["best_of"] > 1:
+        yield "a smaller --model.best_of"
     if shard:
         yield f"--model.shard {str(shard).lower()}, which spreads the frozen weights over more ranks"
     if model["load_in"] != "nf4":

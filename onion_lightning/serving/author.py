@@ -3,9 +3,10 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from onion_lightning.data.prompt import encode_prompt
 from onion_lightning.errors import OnionError
+from onion_lightning.evaluation.also import OtherModel, place_adapters, with_adapters_of
 from onion_lightning.evaluation.tasks import SYSTEMS, few_shot_prompt, fit_shots
-from onion_lightning.model.adapters.switches import adapters_enabled
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import Decoding, context_length, continue_prompts
 from onion_lightning.model.module import OnionModule
@@ -48,7 +49,7 @@ class Request:
         headline: one line of text.
         decoding: length, temperature, top-p, candidates and adapter strength.
         seed: of the sampling.
-        system: base, few_shot or tuned.
+        system: one of the author's.
     """
 
     headline: str
@@ -67,8 +68,6 @@ class Request:
             raise OnionError(f"At most {MOST_TOKENS} tokens and {MOST_CANDIDATES} candidates can be written at once.")
         if not 0 <= self.seed < 2**63:
             raise OnionError(f"The seed {self.seed} is out of range; give a whole number of at least 0.")
-        if self.system not in SYSTEMS:
-            raise OnionError(f"{self.system} is not one of {', '.join(SYSTEMS)}.")
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,24 @@ class Author:
     Args:
         model: with its weights and adapters loaded.
         examples: token ids of the few-shot examples; empty if there is no corpus.
+        others: other fine-tuned models, by the names of their systems.
     """
 
-    def __init__(self, model: OnionModule, examples: Sequence[list[int]] = ()) -> None:
+    def __init__(
+        self,
+        model: OnionModule,
+        examples: Sequence[list[int]] = (),
+        others: Mapping[str, OtherModel] = MappingProxyType({}),
+    ) -> None:
         self.model = model
         self.examples = list(examples)
+        self.others = others
+        self.placed = place_adapters(model, others)
         self.turn = threading.Lock()  # the seed and the adapters' strength are the whole process's
 
     @property
     def systems(self) -> tuple[str, ...]:
-        return tuple(name for name in SYSTEMS if name != "few_shot" or self.examples)
+        return (*(name for name in SYSTEMS if name != "few_shot" or self.examples), *self.others)
 
     def write(self, request: Request, *stops: threading.Event) -> Iterator[Draft]:
         """Yield drafts until the articles are complete.
@@ -147,7 +154,7 @@ class Author:
         stopping = StoppingCriteriaList([Stopped(stops)])
         more = {"streamer": tokens, "stopping_criteria": stopping, "flag": "The length of"}
         model, tokenizer = self.model.language_model, self.model.tokenizer
-        with adapters_enabled(self.model.model, request.system == "tuned"):
+        with with_adapters_of(request.system, self.model, self.placed):
             return continue_prompts(model, tokenizer, [prompt], request.decoding, seed, **more)[0]
 
     def few_shot_problem(self, request: Request) -> str | None:
@@ -159,6 +166,8 @@ class Author:
         return None
 
     def prompt(self, request: Request) -> list[int]:
+        if request.system not in (*SYSTEMS, *self.others):
+            raise OnionError(f"{request.system} is not one of {', '.join(self.systems)}.")
         ids, bos = encode_prompt(self.model.tokenizer, request.headline), self.model.tokenizer.bos_token_id
         if request.system != "few_shot":
             return ids

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError, check_range
+from onion_lightning.evaluation.also import read_others
 from onion_lightning.messages import tell
 from onion_lightning.model.module import OnionModule
 from onion_lightning.serving.accounts import accounts_for
@@ -25,6 +26,7 @@ def run_serve(
     model: OnionModule,
     datamodule: OnionDataModule,
     ckpt_path: str | None = None,
+    also: list[str] | str | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     max_queue: int = 20,
@@ -43,6 +45,8 @@ def run_serve(
         model: base model and adapters; its decoding flags are the page's defaults.
         datamodule: its corpus provides few-shot examples, and is searched for copies. Optional: the page works without it.
         ckpt_path: checkpoint of the fine-tuned model (required): a file, last, best, or a folder of adapters.
+        also: NAME=CHECKPOINT of another fine-tuned model of the same base model, to compare and to vote on, or a list of
+            these.
         host: address to listen on; one that other machines reach, such as 0.0.0.0, needs --auth_file or --no_auth true.
         port: port to listen on.
         max_queue: number of requests that may wait for their turn.
@@ -78,9 +82,12 @@ def run_serve(
     if ckpt_path is None:
         raise OnionError("--ckpt_path: serve needs the checkpoint of a fine-tuned model; give a file, last or best.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    others = read_others(model, also)
     session.load(model, ckpt_path)
     rows = read_training_rows(datamodule)
-    desk = Desk(Author(model, rows.examples), rows, kept, f"Base model {model.base_model}, adapters {ckpt_path}")
+    desk = Desk(
+        Author(model, rows.examples, others), rows, kept, f"Base model {model.base_model}, adapters {ckpt_path}"
+    )
     login = "" if accounts is None else ", behind a login"
     serve_page(
         desk, host, port, max_queue, share, accounts, lambda url: tell(f"The page is at {url}{login}. Ctrl-C ends it.")

@@ -19,7 +19,7 @@ from onion_lightning.serving.sessions import RateLimit, Sessions
 from onion_lightning.serving.training_rows import TrainingRows
 from onion_lightning.serving.votes import Pair, Tally, Votes
 
-__all__ = ["NAMES", "Desk", "describe_tally"]
+__all__ = ["Desk", "describe_tally", "name_of"]
 
 NAMES = {"base": "Base model", "few_shot": "Few-shot", "tuned": "Fine-tuned"}
 VOTES_PER_MINUTE = 30
@@ -35,7 +35,7 @@ class Desk:
         author: writes.
         rows: what is known about the corpus.
         votes: the votes.
-        model_name: base model and checkpoint, as shown on the page and stored with each vote.
+        model_name: base model and checkpoint, as stored with each vote.
         sessions: the open tabs.
         limit: how often a tab may vote.
         pending: the pairs that may be voted on, by id.
@@ -48,6 +48,11 @@ class Desk:
     sessions: Sessions = field(default_factory=Sessions)
     limit: RateLimit = field(default_factory=lambda: RateLimit(VOTES_PER_MINUTE, 60))
     pending: OrderedDict[str, Pair] = field(default_factory=OrderedDict)
+
+    @property
+    def description(self) -> str:
+        """The models, as shown on the page."""
+        return "; ".join([self.model_name, *(f"{name}: {other.path}" for name, other in self.author.others.items())])
 
     def write(self, session: str, headline: str, decoding: Decoding, seed: int) -> Iterator[tuple[list[str], str]]:
         """Yield the candidates as far as they are written, and a line about each at the end."""
@@ -92,7 +97,7 @@ class Desk:
                 first, second = systems
                 used = f"{plain.max_new_tokens} tokens, temperature {plain.temperature:g}, top-p {plain.top_p:g}, seed {seed}"
                 line, both = " ".join(headline.split()), (texts[0], texts[1])
-                pair = Pair(uuid.uuid4().hex, line, (first, second), both, self.model_name, used)
+                pair = Pair(uuid.uuid4().hex, line, (first, second), both, self.identity(first, second), used)
                 self.pending[pair.id] = pair
                 while len(self.pending) > MOST_PENDING:
                     self.pending.popitem(last=False)
@@ -109,11 +114,16 @@ class Desk:
             raise OnionError("There is nothing to vote on; write two articles first.")
         self.limit.use(session)
         counted = self.votes.add(pair, choice)
-        left, right = (NAMES[system] for system in pair.systems)
+        left, right = map(name_of, pair.systems)
         return f"Left: {left}. Right: {right}." + ("" if counted else " This pair had been voted on before.")
 
     def tallies(self) -> list[str]:
-        return [describe_tally(tally) for tally in self.votes.tallies(self.model_name)]
+        return [describe_tally(tally) for tally in self.votes.tallies(self.identity)]
+
+    def identity(self, *systems: str) -> str:
+        """Return what identifies the models behind two systems: a vote on other ones is not counted with those on these."""
+        others = {name: self.author.others[name].identity for name in sorted(systems) if name in self.author.others}
+        return "; ".join([self.model_name, *(f"{name}: {found}" for name, found in others.items())])
 
     def look(self, session: str, headline: str, article: str, query: str, key: str) -> str:
         """Return the page of `attend` in a sandboxed frame.
@@ -157,15 +167,20 @@ class Desk:
         return "".join(lines)
 
 
+def name_of(system: str) -> str:
+    """Return the name of a system on the page; that of another model is the one it was given."""
+    return NAMES.get(system, system)
+
+
 def single(decoding: Decoding, system: str) -> Decoding:
-    """Return the decoding of one article of a system; only the tuned one has adapters whose strength can be set."""
-    strength = decoding.adapter_strength if system == "tuned" else 1.0
+    """Return the decoding of one article of a system; only tuned ones have adapters whose strength can be set."""
+    strength = 1.0 if system in ("base", "few_shot") else decoding.adapter_strength
     return replace(decoding, candidates=1, adapter_strength=strength)
 
 
 def describe_tally(tally: Tally) -> str:
     """Return a tally in words."""
-    first, second = (NAMES.get(system, system) for system in tally.systems)
+    first, second = map(name_of, tally.systems)
     wins, losses = tally.wins
     names = itertools.chain(
         (f"{first} {wins}", f"{second} {losses}"), [f"ties {tally.ties}", f"neither {tally.neither}"]

@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.errors import OnionError
-from onion_lightning.evaluation.copying import CopiedRun, CopyIndex
 from onion_lightning.evaluation.tasks import choose_examples, whole_examples
 from onion_lightning.messages import tell
+from onion_lightning.model.writing.copying import COPIED_WORDS, CopiedRun, CopyIndex
 
 __all__ = ["TrainingRows", "read_training_rows"]
 
 SHOTS = 3
-COPIED_WORDS = 12
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Pair:
         headline: that both were written for.
         systems: of the left and the right article.
         texts: the articles.
-        model: base model and checkpoint.
+        model: base model and checkpoints.
         decoding: how tokens were chosen.
     """
 
@@ -141,11 +141,15 @@ class Votes:
             fields = ", ".join("?" * len(row))
             return connection.execute(f"INSERT OR IGNORE INTO votes VALUES ({fields})", row).rowcount == 1
 
-    def tallies(self, model: str) -> list[Tally]:
-        """Count the votes on each pair of systems of a model that has any, in either position."""
+    def tallies(self, identity: Callable[[str, str], str]) -> list[Tally]:
+        """Count the votes on each pair of systems that has any, in either position.
+
+        Args:
+            identity: returns the models behind two systems, as stored with a vote; those on other models are not counted.
+        """
         counts: dict[tuple[str, str], dict[str, int]] = {}
         for left, right, choice, voted in self.rows("left_system, right_system, choice, model"):
-            if voted != model:
+            if voted != identity(left, right):
                 continue
             first, second = sorted((left, right))
             name = {"left": left, "right": right}.get(choice, choice)

@@ -79,33 +79,37 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
     """Read a checkpoint of this project, or a folder of adapters, without executing anything in it.
+
+    Args:
+        path: of the file or folder.
+        flag: that names it, for messages.
 
     Raises:
         OnionError: the file is missing, truncated, contains pickled code, or is another program's.
     """
     if is_adapter_folder(path):
-        return checkpoint_from_folder(path)
+        return checkpoint_from_folder(path, flag)
     if path.is_dir():
         raise OnionError(
-            f"--ckpt_path {path}: is a folder without {ADAPTER_CONFIG}; give a checkpoint, or a folder that export or peft"
+            f"{flag} {path}: is a folder without {ADAPTER_CONFIG}; give a checkpoint, or a folder that export or peft"
             f" wrote{other_checkpoint(path / ADAPTER_CONFIG)}."
         )
     if not path.is_file():
         best = ", which only a run with validation writes" if path.name == "best.ckpt" else ""
-        raise OnionError(f"--ckpt_path {path}: no such file{best}{other_checkpoint(path)}.")
+        raise OnionError(f"{flag} {path}: no such file{best}{other_checkpoint(path)}.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise OnionError(
-            f"--ckpt_path {path}: contains more than tensors and plain values, so it was not opened; it is not a"
+            f"{flag} {path}: contains more than tensors and plain values, so it was not opened; it is not a"
             f" checkpoint of onion_lightning{other_checkpoint(path)}."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise OnionError(f"--ckpt_path {path}: the file is damaged or truncated{other_checkpoint(path)}.") from error
+        raise OnionError(f"{flag} {path}: the file is damaged or truncated{other_checkpoint(path)}.") from error
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
-        raise OnionError(f"--ckpt_path {path}: not a checkpoint of onion_lightning{other_checkpoint(path)}.")
+        raise OnionError(f"{flag} {path}: not a checkpoint of onion_lightning{other_checkpoint(path)}.")
     return checkpoint
 
 

@@ -16,13 +16,13 @@ from onion_lightning.pretrained.adapter_folder import (
 __all__ = ["adapter_flags", "checkpoint_from_folder"]
 
 
-def checkpoint_from_folder(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint with the adapters in a folder, and with no position in a run.
+def checkpoint_from_folder(folder: Path, flag: str = "--ckpt_path") -> dict[str, Any]:
+    """Return a checkpoint with the adapters in a folder, and with no position in a run; `flag` names it, for messages.
 
     Raises:
         OnionError: the folder does not contain plain LoRA adapters.
     """
-    found, settings = read_adapter_folder(folder, "--ckpt_path"), read_settings(folder)
+    found, settings = read_adapter_folder(folder, flag), read_settings(folder)
     flags = settings.get("flags", {}) | adapter_flags(found, settings)
     return {
         "pytorch-lightning_version": pl.__version__,

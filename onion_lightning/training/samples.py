@@ -38,7 +38,11 @@ class Samples(pl.Callback):
             return
         module: Any = pl_module
         headlines = trainer.datamodule.texts["validation"][: self.count]["headline"]  # type: ignore[attr-defined]
-        limit = {"max_new_tokens": self.max_new_tokens, "flag": "--samples.max_new_tokens"}
+        limit = {
+            "max_new_tokens": self.max_new_tokens,
+            "flag": "--samples.max_new_tokens",
+            "decoding": module.one_article,
+        }
         with keeping_pace(module.pace):
             written = module.write(headlines, seed=module.seed, **limit) if trainer.is_global_zero else []
         if written:

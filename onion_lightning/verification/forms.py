@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from onion_lightning.data.prompt import TEMPLATE, encode_prompt, encode_texts
 from onion_lightning.errors import OnionError, shorten
-from onion_lightning.evaluation.scoring.losses import token_losses
 from onion_lightning.model.base_model import loading
 from onion_lightning.model.decoding import Decoding, autocast_as_trained, continue_prompts, evaluation_mode, left_pad
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.writing.losses import token_losses
 from onion_lightning.pretrained.locate import LOAD_ERRORS
 from onion_lightning.private_api import hide_gguf_bar
 from onion_lightning.verification.probes import Probe
@@ -48,7 +48,7 @@ class Checkpoint:
         ids = torch.tensor([[*prompt, *completion[:-1]]], device=device)
         with torch.inference_mode(), evaluation_mode(self.model), autocast_as_trained(network):
             hidden = self.model(ids)[0, len(prompt) - 1 :]  # (tokens, hidden size)
-            losses = token_losses(self.model, hidden, torch.tensor(completion, device=device))
+            losses = token_losses(network, hidden, torch.tensor(completion, device=device))
         return -np.asarray(losses.cpu())
 
     def write(self, probes: Sequence[Probe], new_tokens: int) -> list[Written]:

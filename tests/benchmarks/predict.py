@@ -28,8 +28,9 @@ from onion_lightning.data.module import OnionDataModule
 from onion_lightning.data.prompt import format_prompt
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.base_model import best_precision
-from onion_lightning.model.decoding import Decoding, write_articles
+from onion_lightning.model.decoding import Decoding
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.writing.best_of import write_articles
 from onion_lightning.pretrained.locate import load_tokenizer, locate
 
 BATCH, TRIES = 16, 7

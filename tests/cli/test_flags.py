@@ -29,7 +29,7 @@ CLASSES = {
 }
 FREE = "base_model load_in gradient_checkpointing headline_column article_column overflow headlines headlines_file"
 FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer shard"
-UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume")}
+UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume", "keep_all")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
 # flag: (good values, bad values, the range in the refusal)
 BOUNDED = {
@@ -49,6 +49,7 @@ BOUNDED = {
     "model.repetition_penalty": ([0.1], [0.0, -1.0], "above 0"),
     "model.adapter_strength": ([0.0, 1.5, 2.0], [-0.1, 2.1], "from 0 .the base model. to 2"),
     "model.candidates": ([1, 9], [0], "at least 1"),
+    "model.best_of": ([1, 8], [0], "at least 1"),
     "data.path": (["a.csv", ["a.csv", "b.csv"]], [[], ["a.csv", "a.csv"], ["a.csv", ""]], "a source, or a list of"),
     "data.encoding": (["cp1251", "UTF-8"], ["utf-9", "base64"], "an encoding of text"),
     "data.delimiter": ([";", "\t", "\\t"], ["", ";;", '"', "\n"], "one character"),
@@ -77,8 +78,8 @@ BOUNDED = {
     "samples.max_new_tokens": ([1], [0, -3], "at least 1"),
 }
 COMMANDS = {  # their values are checked in the tests of each command
-    run_evaluate: "ckpt_path shots count batch_size output overwrite",
-    run_serve: "ckpt_path host port max_queue votes export_votes share auth_file no_auth",
+    run_evaluate: "ckpt_path shots count batch_size best_of also output overwrite",
+    run_serve: "ckpt_path also host port max_queue votes export_votes share auth_file no_auth",
     run_export: "ckpt_path output merge gguf llama_cpp verify push overwrite",
     run_plan: "ckpt_path gpu network price_per_hour probe find_batch_size output overwrite",
     run_verify: "path ckpt_path count tolerance url url_model",

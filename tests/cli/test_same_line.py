@@ -17,6 +17,7 @@ OUTPUT = {"attend": "attention.json", "export": "", "plan": "plan.json", "previe
 
 # Flags of `fit`, with values other than those that the commands below have otherwise.
 VALUES = {
+    "articles.keep_all": "true",
     "articles.path": "elsewhere.csv",
     "articles.resume": "true",
     "checkpoint.dirpath": "elsewhere",
@@ -35,6 +36,7 @@ VALUES = {
     "data.predict_batch_size": "3",
     "data.seed": "9",
     "data.val_fraction": "0.3",
+    "model.best_of": "5",
     "model.candidates": "3",
     "model.gradient_checkpointing": "true",
     "model.init_lora_weights": "gaussian",
@@ -136,6 +138,20 @@ def test_the_run_folder_and_decoding_are_not_named_where_they_matter(run, traine
     assert "--checkpoint.dirpath" not in (named := ignored_in(capsys.readouterr().err))
     assert "--model.max_new_tokens" not in named
     assert "--model.learning_rate" in named
+
+
+@pytest.mark.parametrize(
+    ("given", "ignored"),
+    [
+        ({"also": "votes=best"}, []),
+        ({"also": ["a=x.ckpt", "b=last"]}, []),
+        ({"also": "votes=best.ckpt"}, ["--checkpoint.dirpath"]),
+        ({}, ["--checkpoint.dirpath"]),
+    ],
+)
+def test_the_run_folder_is_not_named_where_another_model_is_in_it(given, ignored):
+    options = {"trainer": {"logger": False}, "ckpt_path": "x.ckpt"} | given
+    assert ignored_flags("serve", options, {"checkpoint.dirpath"}) == ignored
 
 
 def test_adapters_to_start_from_are_planned_for_and_named_where_nothing_is_trained(run, tmp_path, capsys):

@@ -1,14 +1,15 @@
 """Fixtures of the evaluation tests: the whole command on a tiny model, and samples with chosen values."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from onion_lightning.evaluation.copying import CopiedRun
 from onion_lightning.evaluation.metrics import EvaluationSettings
 from onion_lightning.evaluation.samples import MeasuredArticle, Sample
 from onion_lightning.evaluation.style import TextMeasures
 from onion_lightning.evaluation.tasks import ScoredArticle
+from onion_lightning.model.writing.copying import CopiedRun
 from tests.conftest import records
 
 SMALL = (
@@ -54,10 +55,10 @@ def evaluated(run, tmp_path):
     return evaluate
 
 
-def measured(system, text="x", loss=None, copied=NOT_COPIED):
+def measured(system, text="x", loss=None, copied=NOT_COPIED, rank=1, **more):
     """An article; it ends with EOS if its loss is above 8, and is cut otherwise."""
     written = {} if loss is None else {"loss": loss, "tokens": 6, "finish_reason": "eos" if loss > 8 else "length"}
-    return MeasuredArticle(ScoredArticle(0, system, text, rank=1, **written), MEASURES, copied)
+    return MeasuredArticle(ScoredArticle(0, system, text, rank, **(written | more)), MEASURES, copied)
 
 
 def sample(base, few_shot, tuned, tokens, size, headline="Egg"):
@@ -65,6 +66,19 @@ def sample(base, few_shot, tuned, tokens, size, headline="Egg"):
     losses = {"base": base, "few_shot": few_shot, "tuned": tuned}
     systems = {name: measured(name, loss=loss) for name, loss in losses.items()}
     return Sample(headline, tokens, size, 1, systems | {"real": measured("real")})
+
+
+def with_best_of(one, rank, tuned_rank):
+    """The sample with a fourth system, whose model has its loss already."""
+    best = measured("best_of", "best", rank=rank, tokens=6, finish_reason="eos", seconds=4.0)
+    tuned = measured("tuned", loss=one.systems["tuned"].scored.loss, rank=tuned_rank, seconds=1.0)
+    real = one.systems["real"]
+    systems = {name: one.systems[name] for name in ("base", "few_shot")} | {
+        "tuned": tuned,
+        "best_of": best,
+        "real": real,
+    }
+    return replace(one, systems=systems)
 
 
 def settings(**more):

@@ -60,9 +60,38 @@ def test_the_report_does_not_depend_on_the_number_of_ranks(evaluated, flags, she
     assert done.stderr.count("Report:") == 1
 
 
+def test_the_best_of_several_is_a_system_that_is_the_same_on_any_number_of_ranks(evaluated, flags, shell, tmp_path):
+    more = ("--best_of", "3", "--model.max_new_tokens", "20")
+    metrics, samples, page = evaluated(*more)
+    assert list(metrics["systems"]) == [*SYSTEMS, "best_of", "real"]
+    assert "Best of 3" in page
+    words = (
+        *SMALL,
+        *more,
+        "--ckpt_path",
+        str(tmp_path / "run" / "last.ckpt"),
+        *ranks(2),
+        "--output",
+        str(tmp_path / "two"),
+    )
+    done = shell(flags("evaluate", *words))
+    assert done.returncode == 0, done.stderr
+    two = records(tmp_path / "two" / "samples.jsonl")
+    for one in (*samples, *two):
+        assert one["systems"]["best_of"]["article"] != one["systems"]["tuned"]["article"]
+        for name in ("tuned", "best_of"):
+            assert one["systems"][name].pop("seconds") > 0
+    assert two == samples
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--best_of", "0"], "--best_of 0: must be at least 1."),
+        (
+            ["--best_of", "2", "--model.temperature", "0"],
+            "--best_of 2: with --model.temperature 0 all candidates would",
+        ),
         (["--count", "500"], "--count 500: the test split has 10 headlines"),
         (["--count", "1"], "--count 1: must be at least 2"),
         (["--shots", "-1"], "--shots -1: must be at least 0."),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from onion_lightning.evaluation.metrics import compute_metrics
-from tests.evaluation.conftest import sample, settings
+from tests.evaluation.conftest import sample, settings, with_best_of
 
 
 def test_loss_rates_and_paired_differences_match_those_computed_by_hand():
@@ -22,3 +22,16 @@ def test_loss_rates_and_paired_differences_match_those_computed_by_hand():
     assert -1 <= pair.interval.low <= pair.difference <= pair.interval.high <= -6 / 16
     assert list(base.intervals["perplexity"]) == [math.exp(end) for end in base.intervals["loss"]]
     assert compute_metrics(samples, settings(), seed=1) == metrics
+
+
+def test_the_best_of_several_has_no_loss_of_its_own_and_is_compared_by_ranks():
+    samples = [with_best_of(sample(10, 9, 6, 4, 10), 1, 2), with_best_of(sample(30, 27, 24, 16, 50), 4, 4)]
+    metrics = compute_metrics(samples, settings(best_of=8), seed=1)
+    best = metrics.systems["best_of"].values
+    assert "loss" not in best
+    assert best["headline_mrr"] == pytest.approx((1 + 1 / 4) / 2)
+    assert (best["seconds"], metrics.systems["tuned"].values["seconds"]) == (4, 1)
+    assert "seconds" not in metrics.systems["base"].values
+    pair = metrics.paired["best_of_minus_tuned"]
+    assert pair.difference == pytest.approx((1 / 2 + 0) / 2)
+    assert (pair.interval.low, pair.interval.high) == (0, 0.5)

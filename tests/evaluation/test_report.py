@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from onion_lightning.evaluation.copying import CopiedRun
 from onion_lightning.evaluation.metrics import compute_metrics
 from onion_lightning.evaluation.report import FILES, render, report_files
-from tests.evaluation.conftest import measured, sample, settings
+from onion_lightning.model.writing.copying import CopiedRun
+from tests.evaluation.conftest import measured, sample, settings, with_best_of
 
 TEXT_KEYS = ["words", "loop_rate", "headline_recall", "dateline", "spokesperson", "closing_turn", "words_per_sentence"]
 TEXT_KEYS += ["distinct_1", "distinct_2", "distinct_3"]
@@ -18,7 +18,7 @@ LIKELIHOOD_KEYS = ["loss", "perplexity", "bits_per_byte"]
 MEAN_KEYS = ["loop_rate", "words", "headline_recall", "headline_top_1", "headline_mrr", "copied_rate", *TEXT_KEYS[3:]]
 OTHER_KEYS = ["words_25", "words_50", "words_75", "longest_copy", "style_distance"]
 SETTING_KEYS = ["headlines", "n", "shots", "shots_least", "base_model", "load_in", "checkpoint", "seed", "corpus"]
-SETTING_KEYS += ["batch_size", "max_new_tokens", "temperature", "top_p", "repetition_penalty"]
+SETTING_KEYS += ["batch_size", "max_new_tokens", "temperature", "top_p", "repetition_penalty", "best_of", "also"]
 
 
 def samples_and_metrics(headline="Egg"):
@@ -70,13 +70,29 @@ def test_the_summary_says_whether_the_difference_is_clear():
     assert "The loss of the tuned model is not clearly different from that of few-shot prompting (+0.000 nats" in page
 
 
+def test_the_best_of_several_has_a_column_with_its_cost_and_a_sentence():
+    samples, plain = samples_and_metrics()
+    assert "Seconds per article" not in render(plain, samples)
+    samples = [with_best_of(one, 1, 2) for one in samples]
+    page = render(compute_metrics(samples, settings(best_of=8), seed=1), samples)
+    assert "Best of 8" in page
+    assert "Seconds per article" in page
+    sentence = "headline for the best of 8 articles is higher than that for one (+0.50, 95% interval +0.50 to +0.50)."
+    assert sentence in page
+    assert "do not judge it by the\nrates of these three." in page
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_report_opens_offline_without_errors_and_shows_scripts_as_text(tmp_path, dark, width):
+@pytest.mark.parametrize("columns", [4, 5])
+def test_the_report_opens_offline_without_errors_and_shows_scripts_as_text(tmp_path, dark, width, columns):
     from tests.browser import chromium, complaints, requests, screenshot
 
     samples, metrics = samples_and_metrics("<script>document.title = 'broken'</script>")
+    if columns == 5:
+        samples = [with_best_of(one, 1, 2) for one in samples]
+        metrics = compute_metrics(samples, settings(best_of=8), seed=1)
     page = tmp_path / "page.html"
     page.write_text(render(metrics, samples), encoding="utf-8")
     with chromium(dark) as browser:
@@ -86,7 +102,7 @@ def test_the_report_opens_offline_without_errors_and_shows_scripts_as_text(tmp_p
         assert browser.title == "Evaluation: is it satire yet?"
         assert samples[0].headline in browser.find_element("tag name", "body").text
         assert len(browser.find_elements("css selector", "svg")) == 3
-        assert len(browser.find_elements("css selector", "section article")) == 4 * len(samples)
+        assert len(browser.find_elements("css selector", "section article")) == columns * len(samples)
         background = browser.find_element("tag name", "body").value_of_css_property("background-color")
         assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == dark
         assert browser.execute_script("return window.innerWidth") == width

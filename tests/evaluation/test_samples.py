@@ -1,8 +1,8 @@
 """Measures of an article in its JSON form."""
 
-from onion_lightning.evaluation.copying import CopyIndex
 from onion_lightning.evaluation.samples import measure_article
 from onion_lightning.evaluation.tasks import ScoredArticle
+from onion_lightning.model.writing.copying import CopyIndex
 
 TRAINING = "One two three four five six seven eight nine ten eleven twelve thirteen."
 

@@ -8,18 +8,10 @@ from onion_lightning.evaluation.style import (
     content_words,
     distinct,
     headline_recall,
-    is_looping,
     measure_text,
     style_distance,
-    words_of,
 )
-
-
-def test_eight_repeated_words_are_a_loop_and_seven_are_not():
-    eight = "one two three four five six seven eight"
-    assert is_looping(words_of(f"{eight} and then {eight.upper()}"))
-    seven = " ".join(eight.split()[:7])
-    assert not is_looping(words_of(f"{seven} and then {seven}"))
+from onion_lightning.model.writing.words import words_of
 
 
 def test_distinct_is_the_share_of_unique_ngrams_in_the_first_50_words():

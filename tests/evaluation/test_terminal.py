@@ -2,7 +2,7 @@
 
 from onion_lightning.evaluation.metrics import compute_metrics
 from onion_lightning.evaluation.terminal import show_evaluation
-from tests.evaluation.conftest import sample, settings
+from tests.evaluation.conftest import sample, settings, with_best_of
 
 SAMPLES = [sample(10, 9, 6, 4, 10), sample(30, 27, 24, 16, 50), sample(9, 8, 7, 5, 12)]
 
@@ -29,3 +29,13 @@ def test_a_note_says_when_headlines_or_examples_are_fewer_than_expected(capsys, 
     assert few not in printed(capsys, tmp_path, n=3)
     assert cut not in printed(capsys, tmp_path)
     assert cut in printed(capsys, tmp_path, shots_least=1)
+
+
+def test_the_best_of_several_has_a_column_a_time_and_a_difference(capsys, tmp_path):
+    samples = [with_best_of(one, 1, 2) for one in SAMPLES]
+    show_evaluation(compute_metrics(samples, settings(best_of=8), seed=1), tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.split()[-4:] == ["Tuned", "Best", "of", "8"] for line in lines)
+    (seconds,) = (line for line in lines if "Seconds per article" in line)
+    assert seconds.split()[-2:] == ["1.0", "4.0"]
+    assert "  mean reciprocal rank, best of 8 minus tuned: +0.50 (95% interval +0.50 to +0.50)" in lines

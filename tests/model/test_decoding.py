@@ -9,7 +9,8 @@ from peft.tuners.lora import LoraLayer
 from onion_lightning.errors import OnionError
 from onion_lightning.messages import tell_once
 from onion_lightning.model.adapters.switches import scaled_adapters
-from onion_lightning.model.decoding import Decoding, continue_prompts, write_articles
+from onion_lightning.model.decoding import Decoding, continue_prompts
+from onion_lightning.model.writing.best_of import write_articles
 from tests.conftest import module
 
 

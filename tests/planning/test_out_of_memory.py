@@ -37,11 +37,13 @@ def test_what_is_done_already_is_not_advised(refused):
 def test_predict_names_its_own_flags(refused):
     sentence = refused("predict", "--data.headlines", '["A"]', "--model.candidates", "3", *run_out("gpu"))
     assert "--data.batch_size 2; or fewer --model.candidates; or --model.load_in nf4" in sentence
+    sentence = refused("predict", "--data.headlines", '["A"]', "--model.best_of", "3", *run_out("gpu"))
+    assert "--data.batch_size 2; or a smaller --model.best_of; or --model.load_in nf4" in sentence
     assert sentence.endswith("or --model.max_new_tokens below 12.")
 
 
 def test_attend_is_advised_a_shorter_text():
-    options = {"model": {"load_in": "none", "candidates": 1}, "data": {"batch_size": 4}}
+    options = {"model": {"load_in": "none", "candidates": 1, "best_of": 1}, "data": {"batch_size": 4}}
     error = explain_out_of_memory("attend", options, torch.OutOfMemoryError("CUDA out of memory."))
     assert str(error).endswith(
         "; give --model.load_in int8 or nf4, which rounds the weights more coarsely; or a shorter --text."
@@ -56,7 +58,7 @@ def test_a_rank_that_runs_out_alone_is_heard(shell, flags, tmp_path):
 
 
 def test_spreading_the_weights_is_advised_before_rounding_them_where_it_would_help():
-    options = {"model": {"load_in": "none", "candidates": 1}, "data": {"batch_size": 1}}
+    options = {"model": {"load_in": "none", "candidates": 1, "best_of": 1}, "data": {"batch_size": 1}}
     error = explain_out_of_memory("attend", options, torch.OutOfMemoryError("CUDA out of memory."), shard="all")
     assert "give --model.shard all, which spreads the frozen weights over more ranks; or --model.load_in" in str(error)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from onion_lightning.errors import OnionError
-from onion_lightning.model.decoding import Decoding, write_articles
+from onion_lightning.model.decoding import Decoding
+from onion_lightning.model.writing.best_of import write_articles
 from onion_lightning.seeding import mix_seed
 from onion_lightning.serving.author import Author, Request, TokenQueue
 
@@ -76,6 +77,11 @@ def test_without_examples_there_is_no_few_shot(tuned):
     assert Author(tuned).systems == ("base", "tuned")
     with pytest.raises(OnionError, match="the corpus could not be read"):
         list(Author(tuned).write(Request("Egg", DECODING, 1, "few_shot")))
+
+
+def test_a_system_that_is_not_there_is_one_sentence(author):
+    with pytest.raises(OnionError, match="nobody is not one of base, few_shot, tuned"):
+        list(author.write(Request("Egg", DECODING, 1, "nobody")))
 
 
 def test_fifty_requests_at_once_get_their_own_articles(author):
@@ -147,7 +153,6 @@ def test_an_error_while_generating_reaches_the_request_and_frees_the_model(autho
         ({"decoding": replace(DECODING, candidates=5)}, "At most 1000 tokens and 4 candidates"),
         ({"seed": -1}, "The seed -1 is out of range"),
         ({"seed": 2**63}, "out of range"),
-        ({"system": "nobody"}, "nobody is not one of base, few_shot, tuned"),
     ],
 )
 def test_a_request_beyond_the_limits_is_one_sentence(more, says):

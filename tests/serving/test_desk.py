@@ -5,11 +5,13 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from onion_lightning.errors import OnionError
-from onion_lightning.evaluation.copying import CopyIndex
+from onion_lightning.evaluation.also import OtherModel
 from onion_lightning.model.articles.record import Article
 from onion_lightning.model.decoding import Decoding
+from onion_lightning.model.writing.copying import CopyIndex
 from onion_lightning.serving.author import Author, Request
 from onion_lightning.serving.desk import VOTES_PER_MINUTE, Desk, describe_tally
 from onion_lightning.serving.sessions import CLOSED_SECONDS, RateLimit, Sessions
@@ -56,6 +58,63 @@ def test_a_pair_is_shuffled_and_named_only_after_the_vote(desk):
     assert desk.vote("tab", pair_id, "left") == f"Left: {left}. Right: {right}."
     assert desk.vote("tab", pair_id, "left").endswith("This pair had been voted on before.")
     assert len(desk.tallies()) == 1
+
+
+@pytest.fixture
+def beside(tuned, tmp_path):
+    """Returns a function that makes a desk with another model, whose adapters differ."""
+
+    def make(digest="0123456789", votes="votes.sqlite"):
+        generator = torch.Generator().manual_seed(5)
+        weights = {
+            name: torch.randn(parameter.shape, generator=generator) * 0.2
+            for name, parameter in tuned.named_parameters()
+            if parameter.requires_grad
+        }
+        others = {"votes": OtherModel("votes/last.ckpt", digest, weights)}
+        return Desk(Author(tuned, EXAMPLES, others), TrainingRows(EXAMPLES), Votes(tmp_path / votes), "tiny")
+
+    return make
+
+
+def test_another_model_is_compared_and_voted_on_beside_the_first(desk, beside):
+    dialed = replace(DECODING, adapter_strength=1.5)
+    both, alone = last(beside().compare("tab", "Egg Wins", dialed, 3)), last(desk.compare("tab", "Egg Wins", dialed, 3))
+    assert [*both] == ["base", "few_shot", "tuned", "votes"]
+    assert {name: both[name] for name in alone} == alone
+    assert both["votes"] not in alone.values()
+    assert both["votes"] != last(beside().compare("tab", "Egg Wins", DECODING, 3))["votes"]  # the dial is for it, too
+    assert beside().description == "tiny; votes: votes/last.ckpt"
+    assert last(desk.compare("tab", "Egg Wins", dialed, 3)) == alone
+
+
+def test_votes_on_another_model_are_counted_by_its_content_and_apart_from_those_on_the_first(beside):
+    first, later = beside(), beside(digest="another one")
+    for number, (served, systems) in enumerate(
+        [
+            (first, ("votes", "tuned")),
+            (later, ("tuned", "votes")),
+            (first, ("base", "tuned")),
+            (later, ("base", "tuned")),
+        ]
+    ):
+        model = served.identity(*systems)
+        served.pending["id"] = Pair(f"id{number}", "Egg", systems, ("a", "b"), model, "greedy")
+        served.vote("tab", "id", "left")
+    own = "Base model or Fine-tuned: Base model 2, Fine-tuned 0"
+    assert [line.partition(", ties")[0] for line in first.tallies()] == [
+        own,
+        "Fine-tuned or votes: Fine-tuned 0, votes 1",
+    ]
+    assert [line.partition(", ties")[0] for line in later.tallies()] == [
+        own,
+        "Fine-tuned or votes: Fine-tuned 1, votes 0",
+    ]
+    pairs = set()
+    while len(pairs) < 6:  # of four systems
+        pair = first.pending[last(first.pair("tab", "Egg", replace(DECODING, max_new_tokens=1)))[2]]
+        assert pair.model == ("tiny; votes: votes/last.ckpt (01234567)" if "votes" in pair.systems else "tiny")
+        pairs.add(tuple(sorted(pair.systems)))
 
 
 def test_where_no_example_fits_the_others_are_compared(desk):

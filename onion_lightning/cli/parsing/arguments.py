@@ -58,9 +58,19 @@ def prepare(args: Sequence[str]) -> list[str]:
     words = [plain_json(word) for word in split_flags(args)]
     if words[:1] in (["evaluate"], ["verify"]):  # torchrun refuses --n, which abbreviates several of its own flags
         words = ["--count" if word == "--n" else word for word in words]
+    words = join_repeated(words, "--also")
     forms = {"--data.headlines": headline_list, "--data.headlines+": headline_list, "--data.path": bracketed_path}
     forms |= dict.fromkeys(CONFIG_FLAGS, config_file)
     return [forms[flag](word) if flag in forms else word for flag, word in zip(["", *words], words, strict=False)]
+
+
+def join_repeated(words: list[str], flag: str) -> list[str]:
+    """Return a command line in which a flag that is given several times has a list of its values; the last would count."""
+    values = given_values(words, [flag])
+    if len(values) < 2:
+        return words
+    rest = [word for before, word in pairwise(["", *words]) if flag not in (before, word)]
+    return [*rest, flag, json.dumps(values, ensure_ascii=False)]
 
 
 def bracketed_path(value: str) -> str:

@@ -78,16 +78,22 @@ def check_empty(options: Mapping[str, Any]) -> None:
 
 
 def check_decoding(command: str, model: Mapping[str, Any], typed: Collection[str]) -> None:
-    """Refuse decoding flags where they have no effect; `--model.top_p` only if it was typed.
+    """Refuse decoding flags where they have no effect; `--model.top_p` and `--model.best_of` only if they were typed.
 
     Raises:
-        UsageError: `--model.top_p` with a temperature of 0, or `--model.adapter_strength` in another command.
+        UsageError: `--model.top_p` with a temperature of 0, `--model.adapter_strength` in another command, or
+            `--model.best_of` in `evaluate`.
     """
     strength = model["adapter_strength"]
     if strength != 1 and command not in ("predict", "serve"):
         raise UsageError(
             f"--model.adapter_strength {strength:g}: is for predict and serve, and {command} uses the adapters as they"
             " are; omit it."
+        )
+    if "model.best_of" in typed and command == "evaluate":
+        raise UsageError(
+            f"--model.best_of {model['best_of']}: is for predict; give --best_of {model['best_of']} to compare the best of as"
+            " many articles with the other systems."
         )
     if "model.top_p" in typed and model["temperature"] == 0 and command != "serve":  # the page has a slider for both
         raise UsageError(

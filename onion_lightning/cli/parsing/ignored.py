@@ -60,7 +60,9 @@ def ignored_flags(command: str, options: Mapping[str, Any], typed: Collection[st
 def conditional(command: str, options: Mapping[str, Any]) -> set[str]:
     """Return the flags that a command obeys only because of another one."""
     found: set[str] = set()
-    if options.get("ckpt_path") in ("last", "best"):
+    also = options.get("also") or []
+    named = [value.partition("=")[2] for value in ([also] if isinstance(also, str) else also)]
+    if {options.get("ckpt_path"), *named} & {"last", "best"}:
         found |= {"checkpoint.dirpath"}
     if command == "attend":
         found |= APPLIED if options["ckpt_path"] is not None else set()

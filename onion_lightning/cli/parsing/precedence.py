@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from onion_lightning.cli.parsing.ignored import OBEYED
 from onion_lightning.errors import OnionError, UsageError
+from onion_lightning.evaluation.also import resolve_others
 from onion_lightning.messages import tell
 from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.pretrained.adapter_folder import is_adapter_folder, read_adapter_folder, read_settings
@@ -33,7 +34,7 @@ HELD_OUT = ("validate", "test", "evaluate")
 def apply_checkpoint(
     command: str, options: Namespace, typed: set[str], configured: set[str], folder: Path
 ) -> str | None:
-    """Resolve `--ckpt_path`, and set the options that were not given to the checkpoint's values.
+    """Resolve `--ckpt_path` and `--also`, and set the options that were not given to the checkpoint's values.
 
     Args:
         command: the subcommand.
@@ -48,6 +49,8 @@ def apply_checkpoint(
     Raises:
         OnionError: the checkpoint cannot be read, or a typed value contradicts it.
     """
+    if options.get("also"):
+        options["also"] = resolve_others(options["also"], folder)
     asked = options.get("ckpt_path")
     if asked is None:
         return None

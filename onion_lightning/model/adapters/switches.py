@@ -1,7 +1,7 @@
-"""Turns adapters off, scales them, and merges them into the weights for a while."""
+"""Turns adapters off, scales or exchanges them, and merges them into the weights for a while."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,13 +12,32 @@ from onion_lightning.errors import OnionError
 if TYPE_CHECKING:  # see insertion.py
     from peft import PeftModel
 
-__all__ = ["adapters_enabled", "merged_adapters", "scaled_adapters"]
+__all__ = ["adapters_enabled", "merged_adapters", "other_adapters", "scaled_adapters"]
 
 
 def adapters_enabled(model: "PeftModel | None", enabled: bool) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which a loaded model has its adapters, or is the base model."""
     assert model is not None
     return contextlib.nullcontext() if enabled else model.disable_adapter()
+
+
+@contextlib.contextmanager
+def other_adapters(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Compute with other weights in the adapters, inside the block. Nothing is copied.
+
+    Args:
+        module: an `OnionModule`, with its adapters enabled.
+        weights: of all its adapters, by the names of its parameters, on its device.
+    """
+    adapters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    own = {name: adapter.data for name, adapter in adapters.items()}
+    try:
+        for name, adapter in adapters.items():
+            adapter.data = weights[name]
+        yield
+    finally:
+        for name, adapter in adapters.items():
+            adapter.data = own[name]
 
 
 @contextlib.contextmanager

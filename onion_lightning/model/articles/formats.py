@@ -5,8 +5,8 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
-from itertools import groupby
+from dataclasses import MISSING, fields
+from itertools import chain, groupby
 
 from onion_lightning.model.articles.record import ArticleRecord
 
@@ -19,16 +19,18 @@ LIST_ITEM = re.compile(r"^(\d{1,9})([.)])")
 
 def json_lines(records: Iterable[ArticleRecord]) -> Iterator[str]:
     for record in records:
-        yield json.dumps(vars(record), ensure_ascii=False) + "\n"
+        yield json.dumps(record.to_json(), ensure_ascii=False) + "\n"
 
 
 def comma_separated(records: Iterable[ArticleRecord]) -> Iterator[str]:
     """Yield the lines of a table with a header. Texts are always quoted, numbers never."""
     line = io.StringIO()
     writer = csv.writer(line, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(field.name for field in fields(ArticleRecord))
-    for record in records:
-        writer.writerow(vars(record).values())
+    rows = map(ArticleRecord.to_json, records)
+    first = next(rows, None)
+    writer.writerow(first or [field.name for field in fields(ArticleRecord) if field.default is MISSING])
+    for row in rows if first is None else chain([first], rows):
+        writer.writerow(row.values())
         yield line.getvalue()
         line.seek(0)
         line.truncate()
@@ -39,8 +41,8 @@ def markdown(records: Iterable[ArticleRecord]) -> Iterator[str]:
     """Yield a heading for each headline and its articles, whose lines become paragraphs. Markup in them is escaped."""
     for headline, articles in by_headline(records):
         yield f"# {escape(' '.join(headline.split()))}\n\n"
-        for number, article in articles:
-            yield f"## Candidate {number}\n\n" if len(articles) > 1 else ""
+        for name, article in articles:
+            yield f"## {name}\n\n" if len(articles) > 1 else ""
             yield "".join(f"{escape(line.strip())}\n\n" for line in re.split(r"[\r\n]+", article) if line.strip())
 
 
@@ -48,17 +50,22 @@ def plain_text(records: Iterable[ArticleRecord]) -> Iterator[str]:
     """Yield each headline, and its articles as they are."""
     for headline, articles in by_headline(records):
         yield f"{headline}\n\n"
-        for number, article in articles:
-            yield f"Candidate {number}:\n\n" if len(articles) > 1 else ""
+        for name, article in articles:
+            yield f"{name}:\n\n" if len(articles) > 1 else ""
             yield f"{article}\n\n"
         yield "\n"
 
 
-def by_headline(records: Iterable[ArticleRecord]) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-    """Yield each headline with its articles, which are numbered from 1."""
+def by_headline(records: Iterable[ArticleRecord]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield each headline with its articles, which have the names of candidates, numbered from 1."""
     for _, group in groupby(records, key=lambda record: record.index):
         found = list(group)
-        yield found[0].headline, [(record.candidate + 1, record.article) for record in found]
+        yield found[0].headline, [(name_of(record), record.article) for record in found]
+
+
+def name_of(record: ArticleRecord) -> str:
+    score = "" if record.score is None else f" (score {record.score:.2f})"
+    return f"Candidate {record.candidate + 1}{score}"
 
 
 def escape(line: str) -> str:

@@ -49,4 +49,5 @@ def show_articles(first: Sequence[ArticleRecord], count: int, path: Path) -> Non
 
 def length_note(record: ArticleRecord) -> str:
     truncated = "" if record.finish_reason == "eos" else ", truncated"
-    return f"{record.tokens} token{'s' if record.tokens != 1 else ''}{truncated}"
+    score = "" if record.score is None else f", score {record.score:.2f}"
+    return f"{record.tokens} token{'s' if record.tokens != 1 else ''}{truncated}{score}"

@@ -8,7 +8,6 @@ import contextlib
 import json
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,7 +24,7 @@ class StoredBatch(NamedTuple):
     Attributes:
         number: of the batch, counted over all ranks.
         settings: fingerprint of what its articles depend on.
-        articles: index and candidate of each article.
+        articles: index of each article, and its place among those for the same headline.
         start: offset of its first byte in the file.
         lines: all of its lines; the first one describes the batch.
     """
@@ -44,7 +43,7 @@ class StoredBatch(NamedTuple):
 def encode_batch(batch: ArticleBatch, settings: str) -> bytes:
     """Return a batch as it is stored in a part file."""
     header = {"batch": batch.index, "settings": settings, "lines": len(batch.articles)}
-    return b"".join(json_line(value) for value in (header, *map(asdict, batch.articles)))
+    return b"".join(json_line(value) for value in (header, *(article.to_json() for article in batch.articles)))
 
 
 def json_line(value: dict[str, Any]) -> bytes:
@@ -67,7 +66,8 @@ def read_batch(stream: BinaryIO, start: int) -> StoredBatch | None:
     try:
         header = json.loads(first := stream.readline())
         lines = [stream.readline() for _ in range(header.get("lines", 0))]
-        articles = [(article["index"], article["candidate"]) for article in map(json.loads, lines)]
+        records = map(json.loads, lines)
+        articles = [(record["index"], record.get("rank", record["candidate"])) for record in records]
     except ValueError:  # the line is cut off, or damaged by a power failure
         return None
     if not all(line.endswith(b"\n") for line in (first, *lines)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from onion_lightning.data.collate import HeadlineBatch
 
@@ -12,12 +12,19 @@ __all__ = ["Article", "ArticleBatch", "ArticleRecord", "article_batch"]
 class Article(NamedTuple):
     """A generated article.
 
-    `finish_reason` is "eos", or "length" if it was truncated at `max_new_tokens` or at the model's context length.
+    Attributes:
+        text: what was written.
+        tokens: its length.
+        finish_reason: "eos", or "length" if it was truncated at `max_new_tokens` or at the model's context length.
+        candidate: its number among those that were written for the same headline.
+        score: how much more probable the headline makes it, in nats per token; None if nothing was chosen by it.
     """
 
     text: str
     tokens: int
     finish_reason: str
+    candidate: int = 0
+    score: float | None = None
 
 
 # Not frozen: Lightning rebuilds what `predict_step` returns when it moves predictions to the CPU, field by field.
@@ -32,6 +39,8 @@ class ArticleRecord:
         article: text.
         tokens: length of the article.
         finish_reason: as in `Article`.
+        rank: 1 for the best of the candidates; None if they were not ranked.
+        score: as in `Article`.
     """
 
     index: int
@@ -40,6 +49,12 @@ class ArticleRecord:
     article: str
     tokens: int
     finish_reason: str
+    rank: int | None = None
+    score: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that have a value."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass
@@ -52,9 +67,9 @@ class ArticleBatch:
 
 def article_batch(batch: HeadlineBatch, articles: Sequence[Sequence[Article]]) -> ArticleBatch:
     """Build the records of the articles generated for each headline of a batch."""
-    records = [
-        ArticleRecord(row, candidate, headline, article.text, article.tokens, article.finish_reason)
-        for row, headline, candidates in zip(batch["rows"], batch["headlines"], articles, strict=True)
-        for candidate, article in enumerate(candidates)
-    ]
+    records = []
+    for row, headline, candidates in zip(batch["rows"], batch["headlines"], articles, strict=True):
+        for rank, (text, tokens, finish_reason, candidate, score) in enumerate(candidates, 1):
+            ranked = (None, None) if score is None else (rank, round(score, 4))
+            records.append(ArticleRecord(row, candidate, headline, text, tokens, finish_reason, *ranked))
     return ArticleBatch(batch["index"], records)

@@ -36,15 +36,17 @@ class ArticleWriter(BasePredictionWriter):
     Args:
         path: output file, whose suffix is its format: .jsonl, .csv, .md or .txt; with several machines, on that of rank 0.
         resume: resume an interrupted run with the same headlines and settings; articles already written are kept.
+        keep_all: with --model.best_of, write all articles that were written, the best one of each headline first.
     """
 
-    def __init__(self, path: str = "articles.jsonl", resume: bool = False) -> None:
+    def __init__(self, path: str = "articles.jsonl", resume: bool = False, keep_all: bool = False) -> None:
         super().__init__("batch")
         self.path = Path(path).expanduser()
         self.suffix = self.path.suffix.lower()
         accepted = f"a file that ends in {', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}"
         check_range("--articles.path", path, self.suffix in FORMATS, accepted)
         self.resume = resume
+        self.keep_all = keep_all
         self.finished = False
         self.checkpoint: str | None = None  # file or folder that the adapters are loaded from; set by the command
 
@@ -60,8 +62,13 @@ class ArticleWriter(BasePredictionWriter):
         if stage != "predict":
             return
         self.finished = False
+        module: Any = pl_module
+        if self.keep_all and module.decoding.best_of == 1:
+            raise OnionError("--articles.keep_all true: needs --model.best_of 2 or more; give it, or omit the flag.")
+        self.kept = module.decoding.written if self.keep_all else module.decoding.candidates
+        module.read_copies(trainer.datamodule)  # type: ignore[attr-defined]
         with together():
-            settings = settings_of(trainer, pl_module, self.checkpoint)
+            settings = settings_of(trainer, module, self.checkpoint) | {"--articles.keep_all": self.keep_all}
         agree({name: str(value) for name, value in settings.items()}, "start the same command on all machines")
         self.settings = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
         done: set[int] = set()
@@ -111,9 +118,10 @@ class ArticleWriter(BasePredictionWriter):
     ) -> None:
         if not prediction.articles:
             return
+        kept = [article for article in prediction.articles if article.rank is None or article.rank <= self.kept]
         try:
             with self.writing(), self.part(trainer.global_rank).open("ab") as stream:
-                stream.write(encode_batch(prediction, self.settings))
+                stream.write(encode_batch(ArticleBatch(prediction.index, kept), self.settings))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OnionError as error:
@@ -169,6 +177,7 @@ def settings_of(trainer: pl.Trainer, module: Any, checkpoint: str | None) -> dic
         "--data.predict_batch_size": data.predict_batch_size,
         **{f"--model.{name}": value for name, value in asdict(module.decoding).items()},
         "--model.seed": module.seed,
+        "--data.path": module.copies_digest,
         **{f"--{name}": value for name, value in module.adapter_flags().items()},
         "--ckpt_path": weights,
     }

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from onion_lightning.serving.author import MOST_CANDIDATES
-from onion_lightning.serving.desk import NAMES, Desk
+from onion_lightning.serving.desk import Desk, name_of
 from onion_lightning.serving.page.api import Api
 from onion_lightning.serving.page.inputs import (
     MODEL,
@@ -51,7 +51,7 @@ def build_page(desk: Desk, login: bool = False) -> gr.Blocks:
         leave = ' · <a href="logout">Log out</a>' if login else ""
         gr.HTML(
             f'<h1>Onion Lightning</h1><p class="notice" role="note">{NOTICE}</p>'
-            f'<p class="faint">{html.escape(desk.model_name)}{leave}</p>'
+            f'<p class="faint">{html.escape(desk.description)}{leave}</p>'
         )
         settings = make_settings(defaults, desk.author.model.seed)
         with gr.Tabs():
@@ -143,7 +143,7 @@ def compare_tab(desk: Desk, settings: Settings) -> None:
     systems = desk.author.systems
     headline, go, stop = request_row("Compare")
     with gr.Row():
-        boxes = [article_box(NAMES[system], elem_id=f"compare_{system}") for system in systems]
+        boxes = [article_box(name_of(system), elem_id=f"compare_{system}") for system in systems]
 
     @shown
     def compare(headline: Any, *values: Any, request: gr.Request) -> Iterator[list[str]]:

@@ -66,6 +66,25 @@ def test_csv_is_read_back_as_it_was(tmp_path):
     assert written(".csv", []) == '"index","candidate","headline","article","tokens","finish_reason"\n'
 
 
+def test_rank_and_score_are_in_every_format_where_the_best_was_chosen(tmp_path):
+    ranked = [
+        ArticleRecord(0, candidate, headline(0), "An egg.", 3, "eos", rank, 1.25)
+        for rank, candidate in ((1, 4), (2, 0))
+    ]
+    file = tmp_path / "out.csv"
+    file.write_text(written(".csv", ranked), encoding="utf-8", newline="")
+    with file.open(encoding="utf-8", newline="") as stream:
+        found = [ArticleRecord(**row) for row in csv.DictReader(stream, quoting=csv.QUOTE_NONNUMERIC)]
+    assert found == ranked
+    assert [ArticleRecord(**json.loads(line)) for line in written(".jsonl", ranked).splitlines()] == ranked
+    assert [text for tag, text in rendered(written(".md", ranked)) if tag == "h2"] == [
+        "Candidate 5 (score 1.25)",
+        "Candidate 1 (score 1.25)",
+    ]
+    assert "Candidate 5 (score 1.25):\n\nAn egg.\n\nCandidate 1 (score 1.25):\n\n" in written(".txt", ranked)
+    assert "rank" not in written(".jsonl", made())
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_an_articles_file_is_a_corpus(tiny_base, tmp_path, suffix):
     file, rows = tmp_path / f"out{suffix}", sample_rows()[:40]

@@ -180,6 +180,33 @@ def test_write_stop_compare_vote_reload_and_look_inside(serve, tmp_path):
         page.clean()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_another_model_is_compared_and_voted_on(serve, width):
+    server = serve("--also", "votes=last")
+    with chromium(width=width) as browser:
+        if width < 500:  # Chromium's window is never narrower
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        page = Page(browser, server.url)
+        assert "; votes: " in browser.find_element(By.CSS_SELECTOR, ".faint").text
+        page.tab("Compare")
+        page.type("Egg Wins")
+        page.press("Compare")
+        page.until(lambda: page.value("compare_votes") == page.value("compare_tuned") != "")  # the same checkpoint
+        page.clean()
+        page.tab("Vote")
+        for number in range(1, 30):
+            page.type(f"Egg {number} Wins")
+            page.press("Write")
+            page.until(lambda: browser.find_element(By.ID, "vote_tie").is_enabled())
+            page.press("Tie")
+            page.until(lambda: page.value("answer").startswith("Left: "))
+            if "votes" in page.value("answer"):  # in half of the pairs
+                break
+        page.until(lambda: "votes" in page.text("tally"))
+        page.clean()
+
+
 def test_an_article_is_written_by_keyboard_and_the_focus_is_visible(server):
     with chromium() as browser:
         page = Page(browser, server.url)

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onion_lightning.evaluation.style import words_of
+from onion_lightning.model.writing.words import words_of
 
-__all__ = ["CopiedRun", "CopyIndex"]
+__all__ = ["COPIED_WORDS", "CopiedRun", "CopyIndex"]
 
+COPIED_WORDS = 12  # a verbatim run of at least this length counts as copied
 UNKNOWN = 2**40  # id of every word that is not in the corpus
 N = 4  # words per n-gram; shorter runs are common in any text and count as 0
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication is a bijection on 64 bits

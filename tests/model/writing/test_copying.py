@@ -3,7 +3,7 @@
 import random
 import time
 
-from onion_lightning.evaluation.copying import CopiedRun, CopyIndex
+from onion_lightning.model.writing.copying import CopiedRun, CopyIndex
 
 CORPUS = [
     "The egg was counted twice, and nobody would ever know why.",

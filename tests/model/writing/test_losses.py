@@ -4,9 +4,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from onion_lightning.evaluation.evaluator import rank_headlines
-from onion_lightning.evaluation.scoring import losses
-from onion_lightning.evaluation.scoring.losses import common_length, completion_losses, opening_losses, token_batches
+from onion_lightning.model.writing import losses
+from onion_lightning.model.writing.losses import common_length, completion_losses, opening_losses, token_batches
 from tests.conftest import module
 
 EXAMPLES = [1, *range(100, 140)]  # long enough to be shared
@@ -37,28 +36,13 @@ def loss_alone(model, prompt, completion):
 def test_completion_losses_equal_those_of_one_row_at_a_time(scorer, batch_tokens, before):
     prompts = [before + prompt for prompt in PROMPTS]
     alone = [loss_alone(scorer, prompt, ids) for prompt, ids in zip(prompts, COMPLETIONS, strict=True)]
-    assert completion_losses(scorer, prompts, COMPLETIONS) == pytest.approx(alone, rel=1e-5)
+    assert completion_losses(scorer.language_model, prompts, COMPLETIONS) == pytest.approx(alone, rel=1e-5)
 
 
 def test_opening_losses_equal_those_of_one_row_at_a_time(scorer, batch_tokens):
-    found = opening_losses(scorer, PROMPTS, COMPLETIONS)
+    found = opening_losses(scorer.language_model, PROMPTS, COMPLETIONS)
     for opening, row in zip(COMPLETIONS, found, strict=True):
         assert row == pytest.approx([loss_alone(scorer, prompt, opening) for prompt in PROMPTS], rel=1e-5)
-
-
-def test_ranks_equal_those_of_one_row_at_a_time(scorer):
-    articles = ["An egg wins again.", "", "The mayor of Toledo said that the egg was hers."]
-    positions = [2, 1, 0]
-    for article, own, rank in zip(
-        articles, positions, rank_headlines(scorer, PROMPTS, positions, articles), strict=True
-    ):
-        opening = scorer.tokenizer(article, add_special_tokens=False).input_ids
-        alone = [loss_alone(scorer, prompt, opening) for prompt in PROMPTS] if opening else [0.0] * len(PROMPTS)
-        assert rank == sum(loss <= alone[own] for loss in alone)
-
-
-def test_equal_headlines_count_against_the_own_one(scorer):
-    assert rank_headlines(scorer, [PROMPTS[0]] * 3, [1], ["An egg wins again."]) == [3]
 
 
 @pytest.fixture
@@ -72,7 +56,7 @@ def shapes(scorer):
 
 
 def test_the_examples_before_all_prompts_are_computed_once(scorer, shapes):
-    completion_losses(scorer, [EXAMPLES + prompt for prompt in PROMPTS], COMPLETIONS)
+    completion_losses(scorer.language_model, [EXAMPLES + prompt for prompt in PROMPTS], COMPLETIONS)
     assert shapes == [
         (1, len(EXAMPLES) + 1),
         (4, 6),
@@ -80,7 +64,7 @@ def test_the_examples_before_all_prompts_are_computed_once(scorer, shapes):
 
 
 def test_each_prompt_is_computed_once_for_all_openings(scorer, shapes):
-    opening_losses(scorer, PROMPTS, COMPLETIONS)
+    opening_losses(scorer.language_model, PROMPTS, COMPLETIONS)
     assert shapes == [(2, 2), (8, 5), (2, 3), (8, 5)]  # of each length, two prompts and their eight pairs with openings
 
 

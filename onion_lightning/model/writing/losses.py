@@ -6,11 +6,12 @@ from itertools import groupby, product, takewhile
 
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedModel
 
-from onion_lightning.model.module import OnionModule
+from onion_lightning.model.packed_rows import hidden_states
 from onion_lightning.model.prefix import Prefix
 
-__all__ = ["completion_losses", "opening_losses"]
+__all__ = ["completion_losses", "opening_losses", "token_losses"]
 
 BATCH_TOKENS = 1024  # positions computed at once, with padding; larger batches are no faster on a CPU
 LOGIT_POSITIONS = 256  # the logits are by far the largest tensor: 256 rows of 49,152 float32 numbers take 50 MB
@@ -19,23 +20,23 @@ SHORTEST_PREFIX = 32  # tokens; below it, a prefix is computed again rather than
 Ids = Sequence[int]
 
 
-def completion_losses(model: OnionModule, prompts: Sequence[Ids], completions: Sequence[Ids]) -> list[float]:
+def completion_losses(model: PreTrainedModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> list[float]:
     """Return -log p in nats of each completion given its prompt, summed over its tokens in float64.
 
     What all prompts begin with, such as the examples of few-shot prompts, is computed once.
 
     Args:
-        model: base model, with its adapters enabled or not.
+        model: causal language model, with its adapters enabled or not.
         prompts: token ids.
         completions: token ids, one list per prompt.
     """
     common = common_length(prompts)
-    prefix = Prefix(model.language_model, [prompts[0][:common]]) if common else None
+    prefix = Prefix(model, [prompts[0][:common]]) if common else None
     rests = [prompt[common:] for prompt in prompts]
     lengths = [len(rest) + len(completion) for rest, completion in zip(rests, completions, strict=True)]
     losses = [0.0] * len(prompts)
     for batch in token_batches(lengths):
-        forward = model if prefix is None else partial(prefix.continued, [0] * len(batch))
+        forward = partial(hidden_states, model) if prefix is None else partial(prefix.continued, [0] * len(batch))
         found = continuation_losses(model, forward, [rests[at] for at in batch], [completions[at] for at in batch])
         for at, loss in zip(batch, found, strict=True):
             losses[at] = loss
@@ -51,7 +52,7 @@ def common_length(prompts: Sequence[Ids]) -> int:
     return length if length >= SHORTEST_PREFIX else 0
 
 
-def opening_losses(model: OnionModule, prompts: Sequence[Ids], openings: Sequence[Ids]) -> list[list[float]]:
+def opening_losses(model: PreTrainedModel, prompts: Sequence[Ids], openings: Sequence[Ids]) -> list[list[float]]:
     """Return the loss of every opening after every prompt, as `completion_losses` defines it: one list per opening.
 
     The prompts are computed once, in groups of the same length.
@@ -61,7 +62,7 @@ def opening_losses(model: OnionModule, prompts: Sequence[Ids], openings: Sequenc
     for _, group in groupby(by_length, key=lambda at: len(prompts[at])):
         same = list(group)
         # Each row begins with the last token of its prompt, which predicts the first token of the opening.
-        prefix = Prefix(model.language_model, [prompts[at][:-1] for at in same])
+        prefix = Prefix(model, [prompts[at][:-1] for at in same])
         pairs = list(product(range(len(same)), range(len(openings))))  # (prompt of the group, opening)
         for batch in token_batches([len(openings[opening]) for _, opening in pairs]):
             texts, chosen = zip(*(pairs[at] for at in batch), strict=True)
@@ -86,7 +87,7 @@ def token_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def continuation_losses(
-    model: OnionModule,
+    model: PreTrainedModel,
     forward: Callable[[torch.Tensor], torch.Tensor],
     starts: Sequence[Ids],
     completions: Sequence[Ids],
@@ -99,7 +100,7 @@ def continuation_losses(
         starts: token ids that precede the completions, at least one.
         completions: token ids.
     """
-    device = model.language_model.device
+    device = model.device
     rows = [[*start, *completion[:-1]] for start, completion in zip(starts, completions, strict=True)]
     width = max(map(len, rows))
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
@@ -113,9 +114,9 @@ def continuation_losses(
     return losses
 
 
-def token_losses(model: OnionModule, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def token_losses(model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return -log p of each target in float64, (tokens,), from the hidden states that predict them."""
-    head = model.language_model.get_output_embeddings()
+    head = model.get_output_embeddings()
     parts = zip(hidden.split(LOGIT_POSITIONS), targets.split(LOGIT_POSITIONS), strict=True)
     losses = [F.cross_entropy(head(part).float(), ids, reduction="none") for part, ids in parts]
     return torch.cat(losses).double()
