@@ -72,6 +72,8 @@ class OnionDataModule(pl.LightningDataModule):
         seed: seed for the order of the training rows; by default, the value of --seed_everything.
     """
 
+    articles = 1  # in each row that the batch sizes count
+    before_training: tuple[str, ...] = ()  # what fit computes before the first step, for plan
     report: "CorpusReport"  # set by `setup`, like `tokenizer`, `rows` and `sampler`
 
     def __init__(
@@ -276,17 +278,17 @@ class OnionDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self.held_out_dataloader("test")
 
+    def batches(self, split: str) -> ExampleBatches:
+        """Return a split, indexed by micro-batch."""
+        return ExampleBatches(self.encoded[split])
+
     def held_out_dataloader(self, split: str) -> DataLoader:
         return self.example_dataloader(split, self.held_out_sampler(self.column(split, "length")))
 
     def example_dataloader(self, split: str, sampler: Any) -> DataLoader:
-        return DataLoader(
-            ExampleBatches(self.encoded[split]),
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),  # otherwise the host would wait for each copy to the GPU
-        )
+        # Without pinned memory, the host would wait for each copy to the GPU.
+        options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+        return DataLoader(self.batches(split), batch_size=None, sampler=sampler, **options)
 
     def predict_dataloader(self) -> DataLoader:
         lengths = [len(encode_prompt(self.tokenizer, headline)) for headline in self.rows]

@@ -41,7 +41,7 @@ def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> 
     Raises:
         UsageError: a value is missing, empty, out of range, or has no effect.
     """
-    if command == "fit" and not given & {"data", "data.path", "config"}:
+    if command == "fit" and not given & {"data", "data.path", "data.pairs", "config"}:
         raise UsageError(
             f"fit: --data.path is missing; type {PROGRAM} fit --model.base_model demo --data.path sample to try it on a CPU,"
             " or give --config FILE or --data.path FILE."
