@@ -72,7 +72,8 @@ class OnionDataModule(pl.LightningDataModule):
         seed: seed for the order of the training rows; by default, the value of --seed_everything.
     """
 
-    articles = 1  # in each row that the batch sizes count
+    cleans = True  # its texts
+    roles: tuple[str, ...] = ("",)  # of the articles in each row that the batch sizes count
     before_training: tuple[str, ...] = ()  # what fit computes before the first step, for plan
     report: "CorpusReport"  # set by `setup`, like `tokenizer`, `rows` and `sampler`
 
@@ -111,10 +112,8 @@ class OnionDataModule(pl.LightningDataModule):
         self.cleaning = Cleaning(min_words, truncated, tuple(RENAMED.get(name, name) for name in skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
-        self.max_length = max_length
-        self.overflow = overflow
-        self.batch_size = batch_size
-        self.global_batch_size = global_batch_size
+        self.max_length, self.overflow = max_length, overflow
+        self.batch_size, self.global_batch_size = batch_size, global_batch_size
         self.predict_batch_size = batch_size if predict_batch_size is None else predict_batch_size
         self.num_workers = num_workers
         self.headlines = [headlines] if isinstance(headlines, str) else headlines
@@ -240,8 +239,7 @@ class OnionDataModule(pl.LightningDataModule):
         """Start the given epoch after `step` global batches. Called when a checkpoint is loaded."""
         self.resume_at = (epoch, step)
         if hasattr(self, "sampler"):
-            self.sampler.resume_at = self.resume_at
-            self.sampler.epoch = epoch
+            self.sampler.resume_at, self.sampler.epoch = self.resume_at, epoch
 
     def flags(self) -> dict[str, Any]:
         """Return the flags saved in a checkpoint: those that determine the rows, their length and the steps."""

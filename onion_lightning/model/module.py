@@ -119,8 +119,7 @@ class OnionModule(TrainingHooks):
         self.use_dora = use_dora
         self.init_lora_weights = init_lora_weights
         self.adapter = adapter
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimizer = optimizer
         self.lora_plus_ratio = lora_plus_ratio
         self.neftune_alpha = neftune_alpha

@@ -1,6 +1,6 @@
 """Batches of preference pairs. A global batch counts pairs, and both articles of a pair are in one micro-batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ class PairBatch(Batch):
     Attributes:
         article_lengths: number of supervised tokens of each row.
         lengths: the same, (pairs, 2).
-        reference: log-probability of each article under the reference, (pairs, 2).
+        reference: log-probability of each supervised token under the reference, (supervised,).
         pairs: number of pairs in the whole global batch.
     """
 
@@ -35,23 +35,29 @@ class PairBatches(ExampleBatches):
 
     Args:
         encoded: rows of the articles.
-        reference: log-probabilities of the articles under the reference, (pairs, 2); may be filled in later.
+        supervised: number of supervised tokens of each row, (rows,).
+        reference: log-probabilities of these tokens under the reference, one row after another; may be filled in later.
     """
 
-    def __init__(self, encoded: Dataset, reference: np.ndarray) -> None:
+    def __init__(self, encoded: Dataset, supervised: np.ndarray, reference: np.ndarray) -> None:
         super().__init__(encoded)
+        self.supervised, self.ends = supervised, np.cumsum(supervised)
         self.reference = reference
+
+    def places(self, rows: Sequence[int]) -> np.ndarray:
+        """Return where the supervised tokens of rows are in the reference, (supervised,)."""
+        spans = [np.arange(self.ends[row] - self.supervised[row], self.ends[row]) for row in rows]
+        return np.concatenate([np.arange(0), *spans])
 
     def __getitem__(self, batch: MicroBatch) -> PairBatch:
         rows = self.encoded[list(batch.rows)]
-        lengths = [len(ids) - prompt for ids, prompt in zip(rows["input_ids"], rows["prompt_length"], strict=True)]
-        pairs = [row // 2 for row in batch.rows[0::2]]
+        lengths = [int(self.supervised[row]) for row in batch.rows]
         return PairBatch(
             **collate(rows["input_ids"], rows["prompt_length"], batch),
             article_lengths=lengths,
             lengths=torch.tensor(lengths, dtype=torch.float32).view(-1, 2),
-            reference=torch.from_numpy(self.reference[pairs]),
-            pairs=batch.count,
+            reference=torch.from_numpy(self.reference[self.places(batch.rows)]),
+            pairs=batch.size,
         )
 
 

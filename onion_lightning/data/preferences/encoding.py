@@ -1,6 +1,7 @@
 """Encodes preference pairs like training examples: two rows for each pair, the chosen article first."""
 
 from collections import Counter as Counts
+from typing import Any
 
 import datasets
 import numpy as np
@@ -43,7 +44,7 @@ def encode_pairs(
     Raises:
         OnionError: no pair remains.
     """
-    batch = {
+    batch: dict[str, list[Any]] = {
         "headline": [pair.headline for pair in found.pairs for _ in range(2)],
         "article": [article for pair in found.pairs for article in (pair.chosen, pair.rejected)],
         "whole": [True] * 2 * len(found.pairs),

@@ -27,14 +27,17 @@ class PreferenceDataModule(OnionDataModule):
         kwargs: the flags of `OnionDataModule`.
     """
 
-    articles = 2
-    before_training = ("one forward pass over all pairs before the first step (the reference), a third of an epoch's work",)
+    cleans = False
+    roles = ("chosen", "rejected")
+    before_training = (
+        "one forward pass over all pairs before the first step (the reference), a third of an epoch's work",
+    )
 
     def __init__(self, pairs: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.path = self.pairs = pairs
         self.paths = [pairs]
-        self.reference: dict[str, np.ndarray] = {}  # log-probabilities of each split, (pairs, 2); set by the module
+        self.reference: dict[str, np.ndarray] = {}  # of each split: see `PairBatches`; the values are set by the module
 
     def encode(self) -> "Encoded":
         """Return the encoded pairs, and set the tokenizer."""
@@ -45,19 +48,21 @@ class PreferenceDataModule(OnionDataModule):
         self.tokenizer = load_tokenizer(self.base_model)
         settings = (self.tokenizer, self.max_length, self.overflow, self.fractions, self.pairs)
         found = encode_pairs(read_pairs(self.pairs), *settings)
-        unknown = {split: np.full((len(rows) // 2, 2), np.nan, np.float32) for split, rows in found.ids.items()}
-        self.reference = unknown
+        self.encoded = found.ids
+        self.reference = {split: np.full(self.supervised(split).sum(), np.nan, np.float32) for split in found.ids}
         return found
+
+    def supervised(self, split: str) -> np.ndarray:
+        """Return the number of supervised tokens of each row of a split, (rows,)."""
+        return self.column(split, "length") - self.column(split, "prompt_length")
 
     def batches(self, split: str) -> PairBatches:
         """Return a split, indexed by micro-batch. Its reference may be filled in later."""
-        return PairBatches(self.encoded[split], self.reference[split])
+        return PairBatches(self.encoded[split], self.supervised(split), self.reference[split])
 
     def global_sampler(self, world_size: int = 1, rank: int = 0) -> PairSampler:
-        lengths = self.column("train", "length")
-        chosen = (lengths - self.column("train", "prompt_length"))[0::2]
-        sizes = (self.batch_size, self.global_batch_size)
-        return PairSampler(sum_pairs(lengths), chosen, *sizes, world_size, rank, self.seed)
+        lengths, chosen = sum_pairs(self.column("train", "length")), self.supervised("train")[0::2]
+        return PairSampler(lengths, chosen, self.batch_size, self.global_batch_size, world_size, rank, self.seed)
 
     def held_out_sampler(self, lengths: Any, batch_size: int | None = None) -> HeldOutPairSampler:
         """Return the sampler of a split.

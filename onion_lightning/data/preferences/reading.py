@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from onion_lightning.data.corpus import DROP_REASONS
 from onion_lightning.data.files.cells import NotTextError, as_text
 from onion_lightning.data.files.columns import Layout, Record
 from onion_lightning.data.files.formats.encodings import detect_encoding
@@ -21,12 +22,12 @@ from onion_lightning.errors import OnionError, shorten
 __all__ = ["PAIR_REASONS", "PreferencePair", "Preferences", "read_pairs"]
 
 PAIR_REASONS = {
-    "unreadable": "the row is not a JSON object",
-    "not_text": "the prompt or an article is neither a text nor a chat",
+    "unreadable": DROP_REASONS["unreadable"],
+    "not_text": DROP_REASONS["not_text"],
     "missing": "the prompt or an article is missing or blank",
     "identical": "both articles are the same, at least up to --data.max_length",
     "tie": "as many rows prefer the one article as the other",
-    "too_long": "the prompt alone fills --data.max_length, or an article exceeds it with --data.overflow drop",
+    "too_long": DROP_REASONS["too_long"],
 }
 SUFFIXES = (*JSON, ".parquet")
 COLUMNS = ("chosen", "rejected")

@@ -20,14 +20,14 @@ class PairFigures(NamedTuple):
         chosen_loss: -log p of the chosen articles, in nats.
         accuracy: number of pairs whose chosen article has the higher reward.
         margin: reward of the chosen article minus that of the rejected one.
-        drift: log-probability under the reference minus that under the model, of both articles.
+        divergence: half of the squared log-ratio of each token, of both articles.
     """
 
     loss: torch.Tensor
     chosen_loss: torch.Tensor
     accuracy: torch.Tensor
     margin: torch.Tensor
-    drift: torch.Tensor
+    divergence: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,33 @@ class PreferenceSettings:
         check_range("--model.beta", self.beta, self.beta > 0, "above 0")
         check_range("--model.rpo_alpha", self.rpo_alpha, self.rpo_alpha >= 0, "at least 0")
 
-    def figures(self, log_probs: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor) -> PairFigures:
+    def figures(
+        self, log_probs: torch.Tensor, reference: torch.Tensor, article_lengths: list[int], lengths: torch.Tensor
+    ) -> PairFigures:
         """Compute the loss of pairs: -log sigmoid of the difference of their rewards (equation 7 of the paper).
 
         Args:
-            log_probs: of the chosen and the rejected article of each pair under the model, (pairs, 2), float32.
+            log_probs: of the supervised tokens under the model, (supervised,), float32.
             reference: the same under the reference.
-            tokens: number of tokens of the articles, (pairs, 2).
+            article_lengths: number of these tokens in each article, the chosen and the rejected one of each pair in turn.
+            lengths: the same, (pairs, 2).
         """
-        ratios = log_probs - reference
-        rewards = self.beta * (ratios / tokens if self.length_normalized else ratios)
+        token_ratios = log_probs - reference
+        ratios = sum_articles(token_ratios, article_lengths)
+        rewards = self.beta * (ratios / lengths if self.length_normalized else ratios)
         margins = rewards[:, 0] - rewards[:, 1]
         return PairFigures(
             loss=-F.logsigmoid(margins).sum(),
-            chosen_loss=-log_probs[:, 0].sum(),
+            chosen_loss=-sum_articles(log_probs, article_lengths)[:, 0].sum(),
             accuracy=(margins > 0).float().sum(),
             margin=margins.sum(),
-            drift=-ratios.sum(),
+            divergence=token_ratios.square().sum() / 2,
         )
+
+
+def sum_articles(values: torch.Tensor, article_lengths: list[int]) -> torch.Tensor:
+    """Add up the values of the tokens, (supervised,), of each article, (pairs, 2)."""
+    return torch.stack([tokens.sum() for tokens in values.split(article_lengths)]).view(-1, 2)
 
 
 class HeldOutPairs:
@@ -95,16 +104,17 @@ class HeldOutPairs:
     def compute(self, strategy: Strategy) -> dict[str, torch.Tensor]:
         """Return the means over the pairs of all ranks: loss, accuracy and margin of the rewards, and `kl`.
 
-        `kl` is the mean of log p(reference) - log p(model) over all tokens of both articles, in nats. For articles that the
-        reference wrote, it estimates the KL divergence of the model from the reference; it may be below 0 for others.
+        `kl` is the mean of (log p(model) - log p(reference))^2 / 2 over the tokens of both articles, in nats: to second order,
+        the KL divergence between the two (k2 in Schulman 2020, "Approximating KL divergence"), if one of them wrote these
+        articles.
         """
-        loss, chosen_loss, accuracy, margin, drift, pairs, chosen, tokens = strategy.reduce(
+        loss, chosen_loss, accuracy, margin, divergence, pairs, chosen, tokens = strategy.reduce(
             self.sums, reduce_op="sum"
         ).cpu()
         means = {
             "loss": loss / pairs + self.rpo_alpha * chosen_loss / chosen,
             "reward_accuracy": accuracy / pairs,
             "reward_margin": margin / pairs,
-            "kl": drift / tokens,
+            "kl": divergence / tokens,
         }
         return {name: value.float() for name, value in means.items()}

@@ -51,19 +51,20 @@ class PreferenceModule(OnionModule):
     def on_fit_start(self) -> None:
         """Find the reference's log-probabilities."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.pairs = pairs_digest(data)
         found = find_reference(self, data) if self.resumed is None else check_saved(self.resumed, data)
         for split, values in found.items():
             data.reference[split][:] = values
 
     def log_probs(self, batch: PairBatch) -> torch.Tensor:
-        """Return the log-probability of the chosen and the rejected article of each pair, (pairs, 2)."""
+        """Return the log-probability of each supervised token, (supervised,)."""
         head = self.language_model.get_output_embeddings()
-        losses = token_losses(self.hidden_states(batch), head, batch["predictors"], batch["targets"])
-        return -torch.stack([row.sum() for row in losses.split(batch["article_lengths"])]).view(-1, 2)
+        return -token_losses(self.hidden_states(batch), head, batch["predictors"], batch["targets"])
 
     def pair_figures(self, batch: PairBatch) -> PairFigures:
         """Compute the loss of each pair and its figures, summed over a micro-batch."""
-        return self.preferences.figures(self.log_probs(batch), batch["reference"], batch["lengths"])
+        known = batch["reference"], batch["article_lengths"], batch["lengths"]
+        return self.preferences.figures(self.log_probs(batch), *known)
 
     def shares(self, batch: PairBatch) -> torch.Tensor:  # type: ignore[override]
         """Return this micro-batch's share of loss, accuracy and margin, means over the pairs of the global batch, (3,)."""
@@ -87,7 +88,7 @@ class PreferenceModule(OnionModule):
         reference = {split: torch.from_numpy(data.reference[split]) for split in SPLITS}
         saved = checkpoint[CHECKPOINT_KEY]
         saved["training"] |= {f"model.{name}": getattr(self, name) for name in FLAGS}
-        saved["reference"] = {"pairs": pairs_digest(data), **reference}
+        saved["reference"] = {"pairs": self.pairs, **reference}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the adapters match, and take the reference.

@@ -4,13 +4,14 @@ They are computed once, before the first step, and cached, so that no second mod
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter
@@ -25,11 +26,11 @@ __all__ = ["find_reference", "pairs_digest"]
 
 SPLITS = ("train", "validation")
 TOLERANCE = 0.02  # nats a token, between two computations of the same; another model differs by far more
-Reference = dict[str, np.ndarray]
+Reference = dict[str, np.ndarray]  # by split, see `PairBatches`
 
 
 def find_reference(module: Any, data: Any) -> Reference:
-    """Return the log-probabilities of each split's articles under a model, (pairs, 2), from the cache if possible.
+    """Return the log-probabilities of each split's tokens under a model, from the cache if possible.
 
     A cached file that is damaged, or that does not have what the model computes for the first batch, is computed anew.
 
@@ -40,7 +41,7 @@ def find_reference(module: Any, data: Any) -> Reference:
     file = cache_file(fingerprint(module, data))
     found: Reference | None = on_rank_zero(lambda: read_cache(file, data))
     first = compute(module, data, batches=1)
-    if found is not None and not agrees(found, first, data):
+    if found is not None and not all(agree(found[split], first[split]) for split in SPLITS):
         tell(f"{file}: has other log-probabilities than the reference, and is computed again.")
         found = None
     if found is None:
@@ -57,39 +58,36 @@ def compute(module: Any, data: Any, batches: int | None = None) -> Reference:
         data: has the pairs.
         batches: number of batches of each split and rank; by default, all of them. Others remain NaN.
     """
-    parts: list[tuple[str, list[int], np.ndarray]] = []
+    parts: list[tuple[str, tuple[int, ...], np.ndarray]] = []
     for split in SPLITS:
         rows = data.batches(split)
         sampler = list(data.held_out_sampler(data.column(split, "length")))[:batches]
-        counter = Counter(f"reference log-probabilities, {split}", len(data.reference[split]))
+        counter = Counter(f"computing the reference, {split}", len(data.encoded[split]))
         for batch in sampler:
             if batches is None:
-                counter.begin(len(batch.rows) // 2 * module.trainer.world_size)
+                counter.begin(len(batch.rows) * module.trainer.world_size)
             with without_gradients(module.language_model), evaluation_mode(module), keeping_pace(module.pace):
                 if batch.rows:
                     with module.trainer.precision_plugin.forward_context():
                         there = module.trainer.strategy.batch_to_device(rows[batch], module.device)
                         values = module.log_probs(there).cpu().numpy()
-                    parts.append((split, [row // 2 for row in batch.rows[0::2]], values))
+                    parts.append((split, batch.rows, values))
     found = {split: np.full_like(data.reference[split], np.nan) for split in SPLITS}
-    for split, pairs, values in [part for rank in gather(parts) for part in rank]:
-        found[split][pairs] = values
+    for split, numbers, values in [part for rank in gather(parts) for part in rank]:
+        found[split][data.batches(split).places(numbers)] = values
     return found
 
 
-def agrees(found: Reference, first: Reference, data: Any) -> bool:
-    """Whether log-probabilities are those that were computed for some pairs, up to rounding."""
-    for split in SPLITS:
-        lengths = (data.column(split, "length") - data.column(split, "prompt_length")).reshape(-1, 2)
-        known = ~np.isnan(first[split])
-        if (np.abs(found[split] - first[split])[known] > TOLERANCE * lengths[known]).any():
-            return False
-    return True
+def agree(found: np.ndarray, first: np.ndarray) -> bool:
+    """Whether log-probabilities are those that were computed for some tokens, up to rounding; others are NaN."""
+    known = ~np.isnan(first)
+    return not known.any() or bool(np.abs(found - first)[known].mean() < TOLERANCE)
 
 
 def fingerprint(module: Any, data: Any) -> str:
     """Return a hash of what the log-probabilities depend on: base weights, adapters, pairs, precision and batches."""
-    hashed = hashlib.sha256(repr(gather(weight_sums(module).tolist())).encode())
+    shares = dict.fromkeys(map(tuple, gather(weight_sums(module).tolist())))  # one, unless the weights are sharded
+    hashed = hashlib.sha256(repr(list(shares)).encode())
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             hashed.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
@@ -114,24 +112,22 @@ def cache_file(name: str) -> Path:
     from onion_lightning.data.files.cache import use_writable_cache
 
     use_writable_cache()
-    return Path(datasets.config.HF_DATASETS_CACHE) / "onion_lightning_reference" / f"{name}.json"
+    return Path(datasets.config.HF_DATASETS_CACHE) / "onion_lightning_reference" / f"{name}.safetensors"
 
 
-def digest_of(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+def digest_of(values: Reference) -> str:
+    return hashlib.sha256(b"".join(values[split].tobytes() for split in SPLITS)).hexdigest()
 
 
 def read_cache(file: Path, data: Any) -> Reference | None:
     """Return the content of a cached file; None if there is none, or if it is damaged or of other pairs."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        values, digest = content["log_probs"], content["sha256"]
-        if digest != digest_of(values):
-            return None
-        found = {split: np.array(values[split], np.float32).reshape(-1, 2) for split in SPLITS}
-    except (OSError, ValueError, LookupError, TypeError):
+        with safe_open(file, "numpy") as content:
+            found = {split: content.get_tensor(split) for split in SPLITS}
+            whole = content.metadata().get("sha256") == digest_of(found)
+    except (OSError, SafetensorError):
         return None
-    return found if all(found[split].shape == data.reference[split].shape for split in SPLITS) else None
+    return found if whole and all(found[split].shape == data.reference[split].shape for split in SPLITS) else None
 
 
 def write_cache(file: Path, found: Reference) -> None:
@@ -142,11 +138,10 @@ def write_cache(file: Path, found: Reference) -> None:
     """
     from onion_lightning.data.files.cache import writing_cache
 
-    values = {split: found[split].tolist() for split in SPLITS}
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     with writing_cache():
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"sha256": digest_of(values), "log_probs": values}), encoding="utf-8")
+        part.write_bytes(save(found, {"sha256": digest_of(found)}))
         part.replace(file)
 
 

@@ -119,8 +119,10 @@ def gather_plan(
     target = choose_target(gpu, network, session.flags, session.device)
     config = known_config(module.base_model) or load_config(module.base_model)
     work = measure_workload(data, config, session.flags, target.ranks)
-    predict = predictor(config, module, target, data.articles)
-    first = Setup(work.micro_rows // data.articles, module.gradient_checkpointing, module.load_in, work.longest, module.shard)
+    predict = predictor(config, module, target, len(data.roles))
+    first = Setup(
+        work.micro_rows // len(data.roles), module.gradient_checkpointing, module.load_in, work.longest, module.shard
+    )
     setup = replace(first, shard_more=wider_shard(module.shard, target.ranks, target.nodes))
     memory = {on: predict(replace(setup, checkpointing=on)) for on in (False, True)}
     chosen = memory[setup.checkpointing]
