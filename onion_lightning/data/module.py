@@ -38,7 +38,8 @@ class OnionDataModule(pl.LightningDataModule):
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
             sheet of a workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging
-            Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus).
+            Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus). With
+            --data.pairs FILE instead, fit learns preferences (see `fit --data.pairs FILE --help` and configs/README.md).
         headline_column: name of the headline column, or of the column with headline and article; by default, title or
             headline, or what the formats of other tools have. A dot selects a field inside an object, as in title.rendered.
         article_column: name of the article column; by default, content, article, text, body, story and others, or what the

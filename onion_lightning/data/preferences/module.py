@@ -54,7 +54,8 @@ class PreferenceDataModule(OnionDataModule):
 
     def supervised(self, split: str) -> np.ndarray:
         """Return the number of supervised tokens of each row of a split, (rows,)."""
-        return self.column(split, "length") - self.column(split, "prompt_length")
+        lengths = self.column(split, "length") - self.column(split, "prompt_length")
+        return lengths.astype(np.int64)  # those of an empty split are floats
 
     def batches(self, split: str) -> PairBatches:
         """Return a split, indexed by micro-batch. Its reference may be filled in later."""

@@ -104,9 +104,9 @@ class HeldOutPairs:
     def compute(self, strategy: Strategy) -> dict[str, torch.Tensor]:
         """Return the means over the pairs of all ranks: loss, accuracy and margin of the rewards, and `kl`.
 
-        `kl` is the mean of (log p(model) - log p(reference))^2 / 2 over the tokens of both articles, in nats: to second order,
-        the KL divergence between the two (k2 in Schulman 2020, "Approximating KL divergence"), if one of them wrote these
-        articles.
+        `kl` is the mean of (log p(model) - log p(reference))^2 / 2 over the tokens of both articles, in nats: to second
+        order, the KL divergence between the two (k2 in Schulman 2020, "Approximating KL divergence"), if one of them wrote
+        these articles.
         """
         loss, chosen_loss, accuracy, margin, divergence, pairs, chosen, tokens = strategy.reduce(
             self.sums, reduce_op="sum"
