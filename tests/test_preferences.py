@@ -39,7 +39,7 @@ def reference_files(tmp_path):
     return sorted((tmp_path / "cache" / "onion_lightning_reference").glob("*"))
 
 
-def test_fit_learns_to_prefer_the_chosen_articles(run, pairs, tmp_path, capsys):
+def test_fit_learns_to_prefer_the_chosen_articles(run, pairs, tmp_path, capsys, caplog):
     run("fit", *pairs, "--trainer.max_epochs", "4", "--progress", "lines", "--trainer.enable_progress_bar", "true")
     folder = tmp_path / "run"
     losses, accuracy = curve(folder), curve(folder, "train/reward_accuracy")
@@ -51,9 +51,9 @@ def test_fit_learns_to_prefer_the_chosen_articles(run, pairs, tmp_path, capsys):
         assert len(curve(folder, name)) == 4
     kl = list(curve(folder, "val/kl").values())
     assert 0 < kl[0] < kl[-1]
+    assert "reward accuracy 1.00, margin" in caplog.text
+    assert f"KL to the reference {kl[-1]:.4f} nats a token" in caplog.text
     printed = capsys.readouterr().err
-    assert "reward accuracy 1.00, margin" in printed
-    assert "nats a token" in printed
     assert printed.count("chosen, ") == printed.count("rejected, ") == 1  # the first pair
     report = json.loads((folder / "corpus_report.json").read_text())
     assert (report["read"], report["kept"], sum(report["splits"].values())) == (COUNT, COUNT, COUNT)
@@ -153,7 +153,7 @@ def test_what_cannot_be_resumed_is_one_sentence(run, refused, pairs, tmp_path):
     assert "is not of a run with --data.pairs" in sentence
     sentence = refused("fit", "--ckpt_path", str(tmp_path / "run" / "last.ckpt"))
     assert "is of a run that learned preferences, with --model.beta 0.1; give its --data.pairs" in sentence
-    others = write_pairs(tmp_path / "others.jsonl", some_pairs(COUNT + 1))
+    others = write_pairs(tmp_path / "others.jsonl", [pair | {"chosen": "Egg."} for pair in some_pairs(COUNT)])
     assert f"--data.pairs {others}: has other pairs" in refused("fit", "--data.pairs", others, "--ckpt_path", "last")
 
 
@@ -166,7 +166,10 @@ def test_what_cannot_be_resumed_is_one_sentence(run, refused, pairs, tmp_path):
         (("--data.votes", "v.jsonl"), "--data.votes v.jsonl: is not a flag of fit; give --data.pairs."),
         (("--data.pairs", "PAIRS", "--model.beta", "0"), "--model.beta 0.0: must be above 0"),
         (("--data.pairs", "PAIRS", "--model.beat", "1"), "did you mean --model.beta?"),
-        (("--data.pairs", "PAIRS", "--data.val_fraction", "0.95", "--data.test_fraction", "0"), "leaves no train rows"),
+        (
+            ("--data.pairs", "PAIRS", "--data.val_fraction", "0.999", "--data.test_fraction", "0"),
+            "leaves no train rows",
+        ),
         (("--data.pairs", "PAIRS", "--data.max_length", "12"), "no pairs remain (read: 30; dropped: 30 too_long)"),
     ],
 )
