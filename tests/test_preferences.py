@@ -85,8 +85,11 @@ def test_micro_batches_and_ranks_change_results_only_by_rounding(run, flags, she
     for size in ("8", "3", "1"):
         run("fit", *settings, "--data.batch_size", size, "--checkpoint.dirpath", str(tmp_path / size))
     two = flags("fit", *settings, *ranks(2), "--data.batch_size", "2", "--checkpoint.dirpath", str(tmp_path / "two"))
-    done = shell(two)
-    assert done.returncode == 0, done.stderr
+    for words in (two, [*two, "--model.shard", "true", "--checkpoint.dirpath", str(tmp_path / "sharded")]):
+        done = shell(words)
+        assert done.returncode == 0, done.stderr
+    whole, sharded = (adapters(tmp_path / name / "last.ckpt") for name in ("two", "sharded"))
+    assert all(torch.equal(value, sharded[name]) for name, value in whole.items())
     for other in ("3", "1", "two"):
         for name in ("train/loss", "train/reward_margin", "val/loss", "val/kl"):
             assert curve(tmp_path / other, name) == pytest.approx(curve(tmp_path / "8", name), rel=1e-3, abs=1e-5)

@@ -7,9 +7,9 @@ The preference is made: of two candidates for a headline, the one that names a d
 training headlines are written by the demo itself, after `fit --config configs/cpu.yaml` (unless --checkpoint is given).
 
 Prints a Markdown table: on held-out headlines, the share of candidates that name a day among their first words, before and
-after, and the difference; the share of comparisons that the new model wins against the old one, candidate by candidate with the
-same seed; both with 95% intervals (bootstrap over headlines); and the validation loss of real articles. Whether an article is
-funnier is for voters, and not shown.
+after, and the difference; the share of comparisons that the new model wins against the old one, candidate by candidate with
+the same seed; both with 95% intervals (bootstrap over headlines); and the validation loss of real articles. Whether an
+article is funnier is for voters, and not shown.
 """
 
 import argparse
