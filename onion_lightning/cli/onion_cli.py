@@ -1,4 +1,4 @@
-"""LightningCLI for OnionModule and OnionDataModule."""
+"""LightningCLI for this project's modules and data modules."""
 
 import gc
 import time
@@ -27,6 +27,7 @@ from onion_lightning.cli.job import agree_on_options, connect, explain_failure, 
 from onion_lightning.cli.launchers import follow_launcher
 from onion_lightning.cli.parsing.arguments import given_keys
 from onion_lightning.cli.parsing.checks import check_command, check_decoding, check_options
+from onion_lightning.cli.parsing.classes import choose_classes
 from onion_lightning.cli.parsing.parser import SaveConfig, add_flags, flag_names, parser_settings
 from onion_lightning.cli.parsing.precedence import apply_adapter, apply_checkpoint
 from onion_lightning.cli.parsing.trainer_checks import (
@@ -52,10 +53,8 @@ from onion_lightning.cli.trainer import (
     training_device,
     wandb_arguments,
 )
-from onion_lightning.data.module import OnionDataModule
 from onion_lightning.heartbeat import show_progress
 from onion_lightning.model.base_model import compute_dtype
-from onion_lightning.model.module import OnionModule
 from onion_lightning.ranks import together
 from onion_lightning.training.checkpoint_io import AtomicCheckpointIO
 from onion_lightning.training.job.agreement import Agreement
@@ -90,8 +89,7 @@ class OnionCLI(LightningCLI):
         self.building = [args[0]] if args[0] in all_commands() else list(all_commands())
         try:
             super().__init__(
-                OnionModule,
-                OnionDataModule,
+                *choose_classes(args),
                 trainer_class=OnionTrainer,
                 trainer_defaults={"use_distributed_sampler": False},  # the data module assigns rows to ranks
                 args=args,

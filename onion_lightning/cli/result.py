@@ -10,6 +10,8 @@ from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["finish_wandb", "report_fit"]
 
+VALIDATION = {"val/perplexity": "perplexity", "val/reward_accuracy": "reward accuracy"}
+
 
 def finish_wandb(trainer: Any) -> None:
     """Complete the W&B run of a Trainer or a session, if there is one."""
@@ -30,10 +32,10 @@ def report_fit(trainer: Any, folder: Path, saves: bool, minutes: float, args: Se
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    perplexity = f", validation perplexity {figures['val/perplexity']:.2f}" if "val/perplexity" in figures else ""
+    shown = [f", validation {word} {figures[key]:.2f}" for key, word in VALIDATION.items() if key in figures]
     steps = trainer.lightning_module.skipped_steps
     skipped = f" ({steps} more skipped in fp16)" if steps else ""
-    tell(f"\nDone: step {trainer.global_step}{skipped} after {minutes:.1f} minutes{perplexity}.")
+    tell(f"\nDone: step {trainer.global_step}{skipped} after {minutes:.1f} minutes{''.join(shown)}.")
     if not saves:
         tell("No checkpoint was written (--trainer.enable_checkpointing false).")
         return

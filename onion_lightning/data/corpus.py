@@ -31,6 +31,7 @@ __all__ = [
     "Corpus",
     "Examined",
     "Judged",
+    "assign_splits",
     "column_values",
     "examine",
     "load_corpus",
@@ -144,7 +145,9 @@ def load_corpus(
     rows = judge(join(parts), filters)
     counts = np.bincount(rows.codes, minlength=len(CODES)).tolist()
     changes = column_values(rows.clean, "changes")
-    places = assign_splits(rows, val_fraction, test_fraction)
+    kept = np.flatnonzero(rows.codes == 0)
+    splits = assign_splits(rows.split_key[kept], val_fraction, test_fraction)
+    places = {name: kept[at] for name, at in splits.items()}
     texts = rows.clean.select_columns(["headline", "article", "whole"])
     ends = np.cumsum([len(part) for part in parts])
     corpus = Corpus(
@@ -263,13 +266,11 @@ def split_of_key(key: int, val_fraction: float, test_fraction: float) -> str:
     return "validation" if position < test_fraction + val_fraction else "train"
 
 
-def assign_splits(rows: Judged, val_fraction: float, test_fraction: float) -> dict[str, np.ndarray]:
-    """Split the kept rows by their keys, and return their places in `rows` for each split.
+def assign_splits(keys: np.ndarray, val_fraction: float, test_fraction: float) -> dict[str, np.ndarray]:
+    """Split rows by their keys, and return their places for each split.
 
     A corpus of a few rows may have none in the validation split. Then the training row that comes next is moved there.
     """
-    kept = np.flatnonzero(rows.codes == 0)
-    keys = rows.split_key[kept]
     split = np.array([split_of_key(int(key), val_fraction, test_fraction) for key in keys], dtype="U10")
     train = np.flatnonzero(split == "train")
     if val_fraction > 0 and len(train) > 1 and "validation" not in split:
@@ -277,4 +278,4 @@ def assign_splits(rows: Judged, val_fraction: float, test_fraction: float) -> di
         group = keys == keys[train[nearest]]  # of near-duplicates, which stay together
         if group.sum() < len(train):
             split[group] = "validation"
-    return {name: kept[split == name] for name in SPLITS}
+    return {name: np.flatnonzero(split == name) for name in SPLITS}

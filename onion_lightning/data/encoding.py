@@ -18,7 +18,16 @@ from onion_lightning.errors import OnionError
 from onion_lightning.heartbeat import Counter
 from onion_lightning.private_api import dataset_fingerprint
 
-__all__ = ["CorpusReport", "Encoded", "TokenCounts", "encode_corpus", "rows_digest", "settings_key"]
+__all__ = [
+    "CorpusReport",
+    "Encoded",
+    "TokenCounts",
+    "count_tokens",
+    "encode_batch",
+    "encode_corpus",
+    "rows_digest",
+    "settings_key",
+]
 
 FEATURES = datasets.Features(
     {"input_ids": datasets.List(datasets.Value("int32"))}

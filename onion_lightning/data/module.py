@@ -38,7 +38,8 @@ class OnionDataModule(pl.LightningDataModule):
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel file, also compressed (.gz, .zst, .zip); directory of such files;
             sheet of a workbook (FILE.xlsx::SHEET); SQLite database with a query (FILE.db::SELECT title, body FROM t); Hugging
-            Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus).
+            Face dataset ID; kaggle:OWNER/NAME; sample for the packaged corpus; or a list of these (one corpus). With
+            --data.pairs FILE instead, fit learns preferences (see `fit --data.pairs FILE --help` and configs/README.md).
         headline_column: name of the headline column, or of the column with headline and article; by default, title or
             headline, or what the formats of other tools have. A dot selects a field inside an object, as in title.rendered.
         article_column: name of the article column; by default, content, article, text, body, story and others, or what the
@@ -72,6 +73,9 @@ class OnionDataModule(pl.LightningDataModule):
         seed: seed for the order of the training rows; by default, the value of --seed_everything.
     """
 
+    cleans = True  # its texts
+    roles: tuple[str, ...] = ("",)  # of the articles in each row that the batch sizes count
+    before_training: tuple[str, ...] = ()  # what fit computes before the first step, for plan
     report: "CorpusReport"  # set by `setup`, like `tokenizer`, `rows` and `sampler`
 
     def __init__(
@@ -109,10 +113,8 @@ class OnionDataModule(pl.LightningDataModule):
         self.cleaning = Cleaning(min_words, truncated, tuple(RENAMED.get(name, name) for name in skip_cleaning or ()))
         self.filters = Filters(near_duplicates, language)
         self.fractions = (val_fraction, test_fraction)
-        self.max_length = max_length
-        self.overflow = overflow
-        self.batch_size = batch_size
-        self.global_batch_size = global_batch_size
+        self.max_length, self.overflow = max_length, overflow
+        self.batch_size, self.global_batch_size = batch_size, global_batch_size
         self.predict_batch_size = batch_size if predict_batch_size is None else predict_batch_size
         self.num_workers = num_workers
         self.headlines = [headlines] if isinstance(headlines, str) else headlines
@@ -238,8 +240,7 @@ class OnionDataModule(pl.LightningDataModule):
         """Start the given epoch after `step` global batches. Called when a checkpoint is loaded."""
         self.resume_at = (epoch, step)
         if hasattr(self, "sampler"):
-            self.sampler.resume_at = self.resume_at
-            self.sampler.epoch = epoch
+            self.sampler.resume_at, self.sampler.epoch = self.resume_at, epoch
 
     def flags(self) -> dict[str, Any]:
         """Return the flags saved in a checkpoint: those that determine the rows, their length and the steps."""
@@ -276,17 +277,17 @@ class OnionDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self.held_out_dataloader("test")
 
+    def batches(self, split: str) -> ExampleBatches:
+        """Return a split, indexed by micro-batch."""
+        return ExampleBatches(self.encoded[split])
+
     def held_out_dataloader(self, split: str) -> DataLoader:
         return self.example_dataloader(split, self.held_out_sampler(self.column(split, "length")))
 
     def example_dataloader(self, split: str, sampler: Any) -> DataLoader:
-        return DataLoader(
-            ExampleBatches(self.encoded[split]),
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),  # otherwise the host would wait for each copy to the GPU
-        )
+        # Without pinned memory, the host would wait for each copy to the GPU.
+        options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+        return DataLoader(self.batches(split), batch_size=None, sampler=sampler, **options)
 
     def predict_dataloader(self) -> DataLoader:
         lengths = [len(encode_prompt(self.tokenizer, headline)) for headline in self.rows]

@@ -23,12 +23,14 @@ class MicroBatch(NamedTuple):
         supervised: number of tokens in the whole *global* batch that the loss is computed on.
         tokens: number of tokens in the whole global batch, including prompts.
         number: number of the micro-batch, counted over all ranks.
+        size: number of rows in the whole global batch.
     """
 
     rows: tuple[int, ...]
     supervised: int
     tokens: int
     number: int
+    size: int = 0
 
 
 def accumulation(global_batch_size: int, micro_batch_size: int, world_size: int) -> int:
@@ -99,6 +101,7 @@ class GlobalBatchSampler(Sampler[MicroBatch]):
                     supervised=int(self.supervised[batch].sum()),
                     tokens=int(self.lengths[batch].sum()),
                     number=(step * self.accumulate + turn) * self.world_size + self.rank,
+                    size=len(batch),
                 )
 
     def distribute(self, batch: np.ndarray, loads: np.ndarray) -> list[list[tuple[int, ...]]]:

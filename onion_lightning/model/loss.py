@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.strategies import Strategy
 
-__all__ = ["HeldOutLoss", "supervised_loss", "zero_loss"]
+__all__ = ["HeldOutLoss", "supervised_loss", "token_losses", "zero_loss"]
 
 CHUNK = 256  # tokens whose logits exist at a time
 SCALE = 1024.0  # of probabilities in a product
@@ -16,7 +16,15 @@ SCALE = 1024.0  # of probabilities in a product
 def supervised_loss(
     hidden: torch.Tensor, head: torch.nn.Module, predictors: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Sum -log p over the supervised tokens of a micro-batch, in nats.
+    """Sum -log p over the supervised tokens of a micro-batch, in nats. The arguments are those of `token_losses`."""
+    losses = token_losses(hidden, head, predictors, targets)
+    return sum((part.sum() for part in losses.split(CHUNK)), torch.zeros((), device=losses.device))
+
+
+def token_losses(
+    hidden: torch.Tensor, head: torch.nn.Module, predictors: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Return -log p of each supervised token of a micro-batch, in nats, (supervised,).
 
     Args:
         hidden: last hidden states, (tokens, hidden size).
@@ -28,11 +36,11 @@ def supervised_loss(
     if isinstance(head, torch.nn.Linear) and not any(p.requires_grad for p in head.parameters()):
         loss: torch.Tensor = FrozenHeadLoss.apply(hidden, head, targets)
         return loss
-    return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+    return F.cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
 class FrozenHeadLoss(torch.autograd.Function):
-    """The cross-entropy after a frozen output layer, summed over tokens.
+    """The cross-entropy of each token after a frozen output layer.
 
     The gradient of the hidden states is computed in the forward pass, a few tokens at a time: the logits of all tokens never
     exist together.
@@ -40,28 +48,27 @@ class FrozenHeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor) -> torch.Tensor:
-        loss = torch.zeros((), device=hidden.device)
-        gradients = []
+        losses, gradients = [], []
         for states, expected in zip(hidden.split(CHUNK), targets[:, None].split(CHUNK), strict=True):
             logits = head(states).float()  # (chunk, vocabulary)
             total = logits.logsumexp(1, keepdim=True)
-            loss += (total - logits.gather(1, expected)).sum()
+            losses.append(total - logits.gather(1, expected))
             if ctx.needs_input_grad[0]:
                 gradients.append(hidden_gradient(logits, total, expected, head.weight))
         ctx.dtype = hidden.dtype
         ctx.save_for_backward(*gradients)
-        return loss
+        return torch.cat(losses)[:, 0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         [gradient] = gradients
-        return (torch.cat(ctx.saved_tensors) * gradient).to(ctx.dtype), None, None
+        return (torch.cat(ctx.saved_tensors) * gradient[:, None]).to(ctx.dtype), None, None
 
 
 def hidden_gradient(
     logits: torch.Tensor, total: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Return the gradient of the summed cross-entropy with respect to the hidden states, float32, (tokens, hidden size).
+    """Return the gradient of each token's cross-entropy with respect to its hidden state, float32, (tokens, hidden size).
 
     Args:
         logits: float32, (tokens, vocabulary); overwritten.

@@ -121,8 +121,7 @@ class OnionModule(TrainingHooks, WritingHooks):
         self.use_dora = use_dora
         self.init_lora_weights = init_lora_weights
         self.adapter = adapter
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.optimizer = optimizer
         self.lora_plus_ratio = lora_plus_ratio
         self.neftune_alpha = neftune_alpha
@@ -242,10 +241,13 @@ class OnionModule(TrainingHooks, WritingHooks):
         """Sum -log p over the supervised tokens of a micro-batch, in nats; 0 for an empty micro-batch."""
         if not batch["row_lengths"]:
             return self.empty_loss()
-        with noisy_embeddings(self.language_model, batch["row_lengths"], self.neftune_alpha if self.training else 0):
-            hidden = packed_hidden_states(self.language_model, batch["input_ids"], batch["row_lengths"])
         head = self.language_model.get_output_embeddings()
-        return supervised_loss(hidden, head, batch["predictors"], batch["targets"])
+        return supervised_loss(self.hidden_states(batch), head, batch["predictors"], batch["targets"])
+
+    def hidden_states(self, batch: Batch) -> torch.Tensor:
+        """Return the last hidden states of a micro-batch, (tokens, hidden size)."""
+        with noisy_embeddings(self.language_model, batch["row_lengths"], self.neftune_alpha if self.training else 0):
+            return packed_hidden_states(self.language_model, batch["input_ids"], batch["row_lengths"])
 
     def empty_loss(self) -> torch.Tensor:
         """Return the loss of a micro-batch without rows, 0. Other ranks with shares of the weights may wait for this one."""

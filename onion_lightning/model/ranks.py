@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import Strategy
+from torch.distributed.tensor import DTensor
 
 from onion_lightning.errors import OnionError
 from onion_lightning.private_api import ignore_in_ddp, starts_ranks_midway
@@ -62,13 +63,17 @@ def compare_sums(own: torch.Tensor, base_model: str, shares: int = 1) -> None:
 
 
 def weight_sums(module: torch.nn.Module) -> torch.Tensor:
-    """Return a checksum of each frozen weight, int64, (weights,): the sum of its bytes, eight at a time, modulo 2**64."""
+    """Return a checksum of each frozen weight, int64, (weights,): the sum of its bytes, eight at a time, modulo 2**64.
+
+    Of a sharded weight, it is that of this rank's rows.
+    """
     frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
     return torch.stack([byte_sum(parameter.detach()) for parameter in frozen])
 
 
 def byte_sum(weight: torch.Tensor) -> torch.Tensor:
-    data = weight.contiguous().flatten().view(torch.uint8)
+    own = weight.to_local() if isinstance(weight, DTensor) else weight
+    data = own.contiguous().flatten().view(torch.uint8)
     words = len(data) // 8 * 8
     return data[:words].view(torch.int64).sum() + data[words:].sum(dtype=torch.int64)
 

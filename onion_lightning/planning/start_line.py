@@ -42,7 +42,7 @@ class StartLine(pl.Callback):
         module, data = cast(OnionModule, pl_module), cast(OnionDataModule, cast(Any, trainer).datamodule)
         device, precision = trainer.strategy.root_device, str(trainer.precision)
         config = load_config(module.base_model)
-        rows = min(data.batch_size, -(-data.global_batch_size // trainer.world_size))
+        rows = len(data.roles) * min(data.batch_size, -(-data.global_batch_size // trainer.world_size))
         length = int(data.column("train", "length").max())
         plan, available = plan_memory(trainer, module, rows, length), available_memory(device)
         kernel = kernel_name(config, device, compute_dtype(precision))

@@ -87,12 +87,13 @@ class DroppedRow(NamedTuple):
 
 def compute_figures(data: OnionDataModule, sampler: GlobalBatchSampler, pads: bool) -> Figures:
     """Return the figures of the training split; the numbers of tokens are those that the loss is divided by."""
+    lengths = data.column("train", "length")
     return Figures(
-        rows=len(sampler.lengths),
-        tokens=int(sampler.lengths.sum()),
-        supervised=int(sampler.supervised.sum()),
+        rows=len(lengths),
+        tokens=int(lengths.sum()),
+        supervised=int((lengths - data.column("train", "prompt_length")).sum()),
         without_eos=int(rows_without_eos(data).sum()),
-        padding=count_padding(sampler) if pads else 0,
+        padding=count_padding(sampler, lengths) if pads else 0,
     )
 
 
@@ -104,9 +105,9 @@ def rows_without_eos(data: OnionDataModule) -> np.ndarray:
     return np.asarray(cut | ~column_values(data.texts["train"], "whole"))
 
 
-def count_padding(sampler: GlobalBatchSampler) -> int:
+def count_padding(sampler: GlobalBatchSampler, row_lengths: np.ndarray) -> int:
     """Return the number of padding tokens of an epoch, if the rows of a micro-batch are padded to the longest."""
-    lengths = (sampler.lengths[list(batch.rows)] for batch in sampler if batch.rows)
+    lengths = (row_lengths[list(batch.rows)] for batch in sampler if batch.rows)
     return sum(int((part.max() - part).sum()) for part in lengths)
 
 

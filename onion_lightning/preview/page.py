@@ -40,6 +40,7 @@ def render_page(preview: Preview) -> str:
     """Return the page. All text from the corpus is escaped, and the content security policy forbids every request."""
     from onion_lightning.data.cleaning.rows import CHANGES  # late: `--help` imports this module
     from onion_lightning.data.corpus import DROP_REASONS
+    from onion_lightning.data.preferences.reading import PAIR_REASONS
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onion_lightning.preview", ""),
@@ -50,7 +51,7 @@ def render_page(preview: Preview) -> str:
     environment.filters |= {"visible": visible, "count": "{:,}".format, "line": partial(one_line, length=LINE)}
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     environment.globals |= {
-        "reasons": DROP_REASONS,
+        "reasons": PAIR_REASONS | DROP_REASONS,
         "changes": CHANGES,
         "describe_character": describe_character,
         "describe_differences": describe_differences,
@@ -117,7 +118,8 @@ def share(count: int, part: float) -> str:
 
 def describe_row(row: SeenRow) -> str:
     """Return how many tokens a row has and how many of them are in the loss."""
-    return f"step {row.step}: {len(row.ids):,} tokens, {sum(row.supervised):,} of them in the loss"
+    role = f"{row.role}, " if row.role else ""
+    return f"step {row.step}: {role}{len(row.ids):,} tokens, {sum(row.supervised):,} of them in the loss"
 
 
 def describe_end(row: SeenRow) -> str:

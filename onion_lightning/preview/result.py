@@ -42,7 +42,7 @@ class Preview:
         read: number of rows read.
         splits: number of rows in each split.
         figures: of the training split.
-        rows: training rows, each with what cleaning changed in it.
+        rows: training rows, each with what cleaning changed in it; None if texts are not cleaned.
         longest: the longest training rows.
         straddling: groups of near-duplicates whose rows are in different splits.
         languages: number of kept rows in each language, the most frequent first.
@@ -57,7 +57,7 @@ class Preview:
     read: int
     splits: dict[str, int]
     figures: Figures
-    rows: list[tuple[SeenRow, Differences]]
+    rows: list[tuple[SeenRow, Differences | None]]
     longest: list[LongRow]
     straddling: list[list[SplitRow]]
     languages: dict[str, int]
@@ -90,8 +90,9 @@ class Preview:
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def row_to_json(row: SeenRow, differences: Differences) -> dict[str, Any]:
+def row_to_json(row: SeenRow, differences: Differences | None) -> dict[str, Any]:
     return {
+        **({"role": row.role} if row.role else {}),
         "headline": row.headline,
         "row": row.row,
         "step": row.step,
@@ -100,7 +101,7 @@ def row_to_json(row: SeenRow, differences: Differences) -> dict[str, Any]:
         "eos": row.ends,
         "cut_tokens": row.cut_tokens,
         "padding": row.padding,
-        "changes": differences.changes,
+        "changes": [] if differences is None else differences.changes,
     }
 
 
@@ -122,23 +123,24 @@ def gather_preview(data: OnionDataModule, count: int) -> Preview:
 
     data.encoded, data.texts, data.report = data.encode()
     check_split(data, "train")
-    read = examine(data.paths, data.columns, data.cleaning, data.filters)
+    read = examine(data.paths, data.columns, data.cleaning, data.filters) if data.cleans else None
     pads, sampler = not attends_only(load_config(data.base_model)), data.global_sampler()
-    places = choose_places(sampler, count, rows_without_eos(data))
+    places = choose_places(sampler, count, rows_without_eos(data), len(data.roles))
     rows = [see_row(data, place, pads) for place in places]
     report = data.report
+    dropped = {reason: number for reason, number in report.dropped.items() if number}
     return Preview(
         settings=settings_of(data),
         read=report.read,
         splits=report.splits,
         figures=compute_figures(data, sampler, pads),
-        rows=[(row, find_differences(read, row.headline)) for row in rows],
+        rows=[(row, find_differences(read, row.headline) if read else None) for row in rows],
         longest=longest_rows(data, LONGEST),
         straddling=straddling_groups(data),
         languages=count_languages(data),
         characters=spelled_characters(data.tokenizer, texts_of(data)),
-        dropped={reason: number for reason, number in report.dropped.items() if number},
-        examples=find_dropped(data, read, EXAMPLES),
+        dropped=dropped,
+        examples=find_dropped(data, read, EXAMPLES) if read else {reason: [] for reason in dropped},
         cleaned={change: number for change, number in report.cleaned.items() if number},
         sources=report.sources,
     )

@@ -16,7 +16,7 @@ from onion_lightning.seeding import hash64
 if TYPE_CHECKING:  # `datasets` takes half a second to import, and `--help` imports this module
     from onion_lightning.data.corpus import Examined
 
-__all__ = ["Differences", "Place", "SeenRow", "choose_places", "find_differences", "first_place", "see_row"]
+__all__ = ["Differences", "Place", "SeenRow", "choose_places", "find_differences", "first_places", "see_row"]
 
 
 class Place(NamedTuple):
@@ -43,6 +43,7 @@ class SeenRow(NamedTuple):
         whole: whether the article ends where its text does; its source cut others off.
         cut_tokens: number of the article's tokens that were cut off at `--data.max_length`.
         padding: number of padding tokens that the model adds after it.
+        role: of the article in a pair; empty if there are no pairs.
     """
 
     headline: str
@@ -52,6 +53,7 @@ class SeenRow(NamedTuple):
     whole: bool
     cut_tokens: int
     padding: int
+    role: str = ""
 
     @property
     def ids(self) -> list[int]:
@@ -81,24 +83,25 @@ class Differences(NamedTuple):
     changes: list[str]
 
 
-def choose_places(sampler: GlobalBatchSampler, count: int, cut: np.ndarray) -> list[Place]:
+def choose_places(sampler: GlobalBatchSampler, count: int, cut: np.ndarray, together: int = 1) -> list[Place]:
     """Return the places of the first rows of training. If all of them have EOS, the first row without replaces the last.
 
     Args:
         sampler: for one rank.
-        count: number of rows.
+        count: number of rows, or of pairs.
         cut: whether each row of the training split has no EOS, shape (rows,).
+        together: number of rows that follow one another as one: 2 for pairs.
     """
-    places = places_of(sampler)
-    chosen = list(islice(places, count))
-    if count > 1 and cut.any() and not any(cut[place.row] for place in chosen):
-        chosen[-1] = next(place for place in places if cut[place.row])
-    return chosen
+    groups = zip(*[places_of(sampler)] * together, strict=True)
+    chosen = list(islice(groups, count))
+    if count > 1 and cut.any() and not any(cut[place.row] for group in chosen for place in group):
+        chosen[-1] = next(group for group in groups if any(cut[place.row] for place in group))
+    return [place for group in chosen for place in group]
 
 
-def first_place(sampler: GlobalBatchSampler) -> Place | None:
-    """Return the place of the first row that is trained next; None if there is none on this rank."""
-    return next(places_of(sampler), None)
+def first_places(sampler: GlobalBatchSampler, count: int) -> list[Place]:
+    """Return the places of the first rows that are trained next; none if there are none on this rank."""
+    return list(islice(places_of(sampler), count))
 
 
 def places_of(sampler: GlobalBatchSampler) -> Iterator[Place]:
@@ -125,6 +128,7 @@ def see_row(data: OnionDataModule, place: Place, pads: bool) -> SeenRow:
         whole=text["whole"],
         cut_tokens=max(encoded["full_length"] - encoded["length"] - int(text["whole"]), 0),
         padding=max(batch["row_lengths"]) - batch["row_lengths"][place.at] if pads else 0,
+        role=data.roles[int(place.row) % len(data.roles)],
     )
 
 

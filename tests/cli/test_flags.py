@@ -14,9 +14,11 @@ from onion_lightning.cli.commands import (
     run_verify,
 )
 from onion_lightning.data.module import OnionDataModule
+from onion_lightning.data.preferences.module import PreferenceDataModule
 from onion_lightning.errors import OnionError
 from onion_lightning.model.articles.writer import ArticleWriter
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.preferences.module import PreferenceModule
 from onion_lightning.training.last_checkpoint import LastCheckpoint
 from onion_lightning.training.samples import Samples
 
@@ -27,8 +29,9 @@ CLASSES = {
     "samples": Samples,
     "articles": ArticleWriter,
 }
+WITH_PAIRS = {"model": PreferenceModule, "data": PreferenceDataModule}  # with --data.pairs, these instead
 FREE = "base_model load_in gradient_checkpointing headline_column article_column overflow headlines headlines_file"
-FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer shard"
+FREE += " adapter truncated near_duplicates use_rslora use_dora optimizer shard pairs length_normalized"
 UNBOUNDED = {f"{group}.{name}" for group in CLASSES for name in (*FREE.split(), "resume", "keep_all")}
 UNBOUNDED |= {"model.seed", "samples.dirpath"}
 # flag: (good values, bad values, the range in the refusal)
@@ -43,6 +46,8 @@ BOUNDED = {
     "model.neftune_alpha": ([0.0, 5.0], [-1.0], "at least 0"),
     "model.weight_decay": ([0.0], [-0.1], "at least 0"),
     "model.warmup_ratio": ([0.0, 1.0], [-0.1, 1.1], "from 0 to 1"),
+    "model.beta": ([0.01, 5.0], [0.0, -1.0], "above 0"),
+    "model.rpo_alpha": ([0.0, 1.0], [-0.1], "at least 0"),
     "model.max_new_tokens": ([1, 100_000], [0, -1], "at least 1"),
     "model.temperature": ([0.0, 5.0], [-0.1], "0 .greedy. or greater"),
     "model.top_p": ([0.01, 1.0], [0.0, 1.1], "above 0 and at most 1"),
@@ -90,7 +95,11 @@ COMMANDS = {  # their values are checked in the tests of each command
 
 
 def test_every_flag_has_an_entry():
-    flags = {f"{group}.{name}" for group, cls in CLASSES.items() for name in inspect.signature(cls).parameters}
+    classes = [*CLASSES.items(), *WITH_PAIRS.items()]
+    flags = {f"{group}.{name}" for group, cls in classes for name in inspect.signature(cls).parameters} - {
+        "model.kwargs",
+        "data.kwargs",
+    }
     assert flags - UNBOUNDED == BOUNDED.keys()
     for command, names in COMMANDS.items():
         given = set(inspect.signature(command).parameters) - {"trainer", "session", "model", "datamodule"}
@@ -101,8 +110,9 @@ def test_every_flag_has_an_entry():
 def test_values_at_the_bounds_are_accepted_and_others_refused(flag):
     group, name = flag.split(".")
     good, bad, accepted = BOUNDED[flag]
+    made = CLASSES[group] if name in inspect.signature(CLASSES[group]).parameters else WITH_PAIRS[group]
     for value in good:
-        CLASSES[group](**{name: value})
+        made(**{name: value})
     for value in bad:
         with pytest.raises(OnionError, match=rf"^--{flag} .*: must be {accepted}"):
-            CLASSES[group](**{name: value})
+            made(**{name: value})

@@ -7,6 +7,7 @@ import pytest
 
 from onion_lightning.cli.main import main
 from tests.conftest import ROOT
+from tests.pairs import some_pairs, write_pairs
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def test_a_missing_file_is_refused(refused, tmp_path):
 def test_the_sample_is_previewed_with_any_config(tiny_base, tmp_path):
     for config in sorted((ROOT / "configs").glob("*.yaml")):
         words = ["preview", "--config", str(config), "--model.base_model", str(tiny_base), "--data.path", "sample"]
+        words += ["--data.pairs", write_pairs(tmp_path / "pairs.jsonl", some_pairs(9))] * (config.stem == "votes")
         words += ["--data.max_length", "384", "--output", str(tmp_path / config.stem), "--rows", "2"]
         assert main(words) == 0
         assert (tmp_path / config.stem / "preview.html").exists()

@@ -7,7 +7,7 @@ import pytest
 
 from onion_lightning.data.corpus import examine
 from onion_lightning.preview.figures import rows_without_eos
-from onion_lightning.preview.rows import choose_places, find_differences, first_place, see_row
+from onion_lightning.preview.rows import choose_places, find_differences, first_places, see_row
 from tests.preview.conftest import DIRTY, TRUNCATED
 
 
@@ -83,7 +83,7 @@ def test_padding_is_what_the_longest_row_of_the_micro_batch_has_more(encoded):
 
 def test_the_first_place_is_where_a_resumed_run_continues(encoded):
     encoded.resume(0, 2)
-    place = first_place(encoded.sampler)
+    [place] = first_places(encoded.sampler, 1)
     assert place.step == 3
     assert place.row in encoded.sampler.global_batches(0)[2]
 

@@ -42,7 +42,7 @@ def check_options(command: str, options: Mapping[str, Any], given: set[str]) -> 
     Raises:
         UsageError: a value is missing, empty, out of range, or has no effect.
     """
-    if command == "fit" and not given & {"data", "data.path", "config"}:
+    if command == "fit" and not given & {"data", "data.path", "data.pairs", "config"}:
         raise UsageError(
             f"fit: --data.path is missing; type {program()} fit --config cpu to try it without a GPU, or give --data.path"
             " FILE."

@@ -25,14 +25,14 @@ OBEYED: dict[str, set[str]] = {
     "attend": DEVICE | WEIGHTS | {"trainer.logger"},
     "export": ADAPTERS | WRITING | {"trainer.logger"},
     "plan": {
-        *(DEVICE | WEIGHTS | ROWS | STEPS),
+        *(DEVICE | WEIGHTS | ROWS | STEPS | {"data.pairs"}),
         *(f"trainer.{name}" for name in ("devices", "num_nodes", "strategy")),
         *(f"trainer.{name}" for name in ("limit_train_batches", "max_epochs", "max_steps")),
         *(f"model.{name}" for name in ("adapter", "gradient_checkpointing", "optimizer", "shard")),
         *(f"model.{name}" for name in ("lora_dropout", "lora_rank", "target_modules", "use_dora")),
         *SEEDED,
     },
-    "preview": ROWS | STEPS | {"seed_everything", "model.base_model", "model.adapter"},
+    "preview": ROWS | STEPS | {"data.pairs", "seed_everything", "model.base_model", "model.adapter"},
     "serve": DEVICE | APPLIED | ROWS | WRITING | SEEDED | {"model.adapter_strength", "model.candidates"},
     "verify": DEVICE | APPLIED | ROWS | {"seed_everything", "model.max_new_tokens"},
 }

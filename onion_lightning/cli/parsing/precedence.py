@@ -68,6 +68,11 @@ def apply_checkpoint(
     options["ckpt_path"] = str(path)
     values = saved["flags"] | (saved["training"] if command in TRAINING else {})
     values |= decoding_of_run(path) if command == "export" else {}
+    if unknown := [name for name in values if name not in options]:
+        raise OnionError(
+            f"--ckpt_path {asked}: is of a run that learned preferences, with --{unknown[0]} {values[unknown[0]]}; give its"
+            " --data.pairs to resume it, or start a new run from an export of it with --model.adapter."
+        )
     for name, value in values.items():
         if name in typed or (name in configured and name not in ADAPTERS):
             if not same(options[name], value):

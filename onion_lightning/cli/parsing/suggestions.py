@@ -29,6 +29,7 @@ FOREIGN_NAMES = {
     "model.gradient_checkpointing": "use_gradient_checkpointing",
     "model.max_new_tokens": "max_new_tokens max_tokens",
     "data.path": "data_path dataset dataset_name datasets train_file",
+    "data.pairs": "dpo_file pair preference_dataset preferences votes",
     "data.batch_size": "micro_batch_size per_device_eval_batch_size per_device_train_batch_size train_batch_size",
     "data.global_batch_size": "accumulate_grad_batches gradient_accumulation_steps",
     "data.max_length": "cutoff_len max_length max_seq_len max_seq_length model_max_length sequence_len",
@@ -48,6 +49,7 @@ FOREIGN_NAMES = {
     "ckpt_path": "checkpoint_path resume resume_from_checkpoint",
     "seed_everything": "random_seed seed",
 }
+NEEDS_PAIRS = ("model.beta", "model.length_normalized", "model.rpo_alpha")
 RIGHT_NAMES = {name: right for right, names in FOREIGN_NAMES.items() for name in names.split()}
 
 OTHER_COMMANDS = {"train": "fit", "finetune": "fit", "generate": "predict", "write": "predict", "eval": "evaluate"}
@@ -60,9 +62,11 @@ def suggest_flag(name: str, flags: Collection[str]) -> str:
         name: the unknown name without dashes, such as `model.r`.
         flags: the names of the command's flags, without dashes.
     """
+    if name in NEEDS_PAIRS:
+        return "give --data.pairs as well, with which fit learns preferences"
     last = name.rpartition(".")[2]
     right = RIGHT_NAMES.get(last, "")
-    if right.split(" ")[0] in flags:
+    if right.split(" ")[0] in {*flags, "data.pairs"}:
         return f"give --{right}"
     if same := [flag for flag in flags if flag.rpartition(".")[2] == last]:
         return f"give {listed(same)}"

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -36,8 +36,10 @@ class TrainingHooks(pl.LightningModule):
         epoch_began: attempted steps before the current epoch.
         skipped_steps: by the gradient scaler of fp16, in the whole run.
         skipped_in_a_row: the same, since the last step that was taken.
+        FIGURES: names of what `shares` computes and each step logs, the loss first.
     """
 
+    FIGURES: ClassVar[tuple[str, ...]] = ("train/loss",)
     seed: int
     pace: Pace | None
 
@@ -68,19 +70,23 @@ class TrainingHooks(pl.LightningModule):
         # Checkpoints contain no random state: a seed from the position in the run makes a resumed run repeat its dropout.
         torch.manual_seed(mix_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.step_loss = torch.zeros((), device=self.device)
+            self.step_shares = torch.zeros(len(self.FIGURES), device=self.device)
             self.step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Return this micro-batch's share of the mean over all supervised tokens of the global batch."""
-        share = self.loss_sum(batch) / batch["supervised"]
-        self.step_loss += share.detach()
+        """Return this micro-batch's share of the loss of the global batch."""
+        shares = self.shares(batch)
+        self.step_shares += shares.detach()
         # Lightning divides by the accumulation and DDP by the number of ranks: undo both (transformers#34191).
-        return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return shares[0] * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def shares(self, batch: Batch) -> torch.Tensor:
+        """Return this micro-batch's share of the mean over all supervised tokens of the global batch, (1,)."""
+        return (self.loss_sum(batch) / batch["supervised"])[None]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradient_norm = torch.nn.utils.get_total_norm(adapter_gradients(self))
-        self.figures = HostCopy(torch.stack([sum_over_ranks(self.step_loss), gradient_norm]))
+        self.figures = HostCopy(torch.cat([sum_over_ranks(self.step_shares), gradient_norm[None]]))
         if gradient_scaler(self.trainer) is None:
             self.check_step()  # this waits for the device, and is the only such wait of the step
 
@@ -93,20 +99,21 @@ class TrainingHooks(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         if gradient_scaler(self.trainer) is not None:
             self.check_step()
-        loss, gradient_norm = self.figures.read()
+        *figures, gradient_norm = self.figures.read()
         if not math.isfinite(gradient_norm):
             self.count_skipped_step()
             return
         self.skipped_in_a_row = 0
         self.log_value("learning_rate", rate)
-        self.log_value("train/loss", loss, prog_bar=True)
+        for name, value in zip(self.FIGURES, figures, strict=True):
+            self.log_value(name, value, prog_bar=True)
         self.log_value("train/grad_norm", gradient_norm)
         if self.skipped_steps:
             self.log_value("train/skipped_steps", self.skipped_steps)
 
     def check_step(self) -> None:
         """Stop a run whose step is not finite or would train nothing."""
-        loss, gradient_norm = self.figures.read()
+        loss, *_, gradient_norm = self.figures.read()
         check_finite(self, loss, gradient_norm)
         check_not_zero(self, gradient_norm)
 

@@ -119,8 +119,10 @@ def gather_plan(
     target = choose_target(gpu, network, session.flags, session.device)
     config = known_config(module.base_model) or load_config(module.base_model)
     work = measure_workload(data, config, session.flags, target.ranks)
-    predict = predictor(config, module, target)
-    first = Setup(work.micro_rows, module.gradient_checkpointing, module.load_in, work.longest, module.shard)
+    predict = predictor(config, module, target, len(data.roles))
+    first = Setup(
+        work.micro_rows // len(data.roles), module.gradient_checkpointing, module.load_in, work.longest, module.shard
+    )
     setup = replace(first, shard_more=wider_shard(module.shard, target.ranks, target.nodes))
     memory = {on: predict(replace(setup, checkpointing=on)) for on in (False, True)}
     chosen = memory[setup.checkpointing]
@@ -142,8 +144,8 @@ def gather_plan(
     )
 
 
-def predictor(config: PretrainedConfig, module: OnionModule, target: Target) -> Predict:
-    """Return a function that predicts the memory of a setup, each of them once."""
+def predictor(config: PretrainedConfig, module: OnionModule, target: Target, articles: int = 1) -> Predict:
+    """Return a function that predicts the memory of a setup, each of them once; `batch_size` counts rows of `articles`."""
 
     @cache
     def predict(setup: Setup) -> MemoryPlan:
@@ -152,7 +154,7 @@ def predictor(config: PretrainedConfig, module: OnionModule, target: Target) -> 
             config,
             **flags_of(module) | changed,
             precision=target.precision,
-            rows=setup.batch_size,
+            rows=articles * setup.batch_size,
             length=setup.length,
             ranks=target.ranks,
             shares=check_ranks(setup.shard, target.ranks, target.nodes) if setup.shard else 1,

@@ -91,9 +91,10 @@ def measure_workload(data: OnionDataModule, config: PretrainedConfig, flags: Tra
     """
     check_length(data, config.max_position_embeddings)
     rows = training_rows(data)
-    batch = data.global_batch_size if rows.count is None else min(data.global_batch_size, rows.count)
+    most = len(data.roles) * data.global_batch_size
+    batch = most if rows.count is None else min(most, rows.count)
     accumulate = math.ceil(data.global_batch_size / (data.batch_size * ranks))
-    epoch_steps = None if rows.count is None else math.ceil(rows.count / data.global_batch_size)
+    epoch_steps = None if rows.count is None else math.ceil(rows.count / most)
     if epoch_steps is not None:
         epoch_steps = limit_steps(epoch_steps, flags.limit_train_batches, accumulate)
     steps, more = run_steps(epoch_steps, flags)
@@ -103,11 +104,11 @@ def measure_workload(data: OnionDataModule, config: PretrainedConfig, flags: Tra
         square_tokens=float((rows.lengths.astype(np.float64) ** 2).mean()),
         longest=rows.longest,
         global_batch=batch,
-        micro_rows=min(data.batch_size, math.ceil(data.global_batch_size / ranks)),
+        micro_rows=len(data.roles) * min(data.batch_size, math.ceil(data.global_batch_size / ranks)),
         accumulate=accumulate,
         epoch_steps=epoch_steps,
         steps=steps,
-        assumptions=(*rows.assumptions, *more),
+        assumptions=(*rows.assumptions, *more, *data.before_training),
     )
 
 
@@ -139,7 +140,7 @@ def training_rows(data: OnionDataModule) -> Rows:
     if remote := list(filter(is_remote, data.paths)):
         return assumed_rows(data, remote)
     known = known_config(data.base_model) is not None
-    if known and not has_tokenizer(data.base_model):
+    if known and len(data.roles) == 1 and not has_tokenizer(data.base_model):
         return rows_by_words(data)
     data.encoded, data.texts, data.report = data.encode()
     check_split(data, "train")

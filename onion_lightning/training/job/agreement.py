@@ -15,7 +15,16 @@ __all__ = ["Agreement", "agree_on_flags", "flags_to_compare"]
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
 # Flags that may differ between machines: places, of which the content is compared, and what belongs to a machine.
-PLACES = ["config", "data.path", "data.headlines_file", "data.headlines", "articles.path", "samples.dirpath", "output"]
+PLACES = [
+    "config",
+    "data.path",
+    "data.pairs",
+    "data.headlines_file",
+    "data.headlines",
+    "articles.path",
+    "samples.dirpath",
+    "output",
+]
 PLACES += ["checkpoint.dirpath", "model.base_model", "data.base_model", "model.adapter", "ckpt_path", "progress"]
 MACHINE = ("logger", "profiler", "devices", "num_nodes", "default_root_dir", "accelerator", "strategy")
 EXEMPT = {*PLACES, *(f"trainer.{name}" for name in MACHINE), "data.num_workers"}

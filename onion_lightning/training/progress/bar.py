@@ -50,7 +50,7 @@ class Count(ProgressColumn):
 class ProgressBar(RichProgressBar):
     """Lightning's bar on one line: epoch, optimizer steps of the whole run, time remaining, loss and tokens/s.
 
-    On a terminal of 80 columns the bar itself and the validation perplexity are omitted.
+    On a terminal of 80 columns the bar itself, the accuracy of rewards and the validation perplexity are omitted.
     """
 
     WIDE = 120  # columns
@@ -58,8 +58,11 @@ class ProgressBar(RichProgressBar):
     NAMES: ClassVar[dict[str, tuple[str, str]]] = {
         "train/loss": ("loss", ".3f"),
         "tokens/s": ("tokens/s", ".0f"),
+        "train/reward_accuracy": ("accuracy", ".2f"),
         "val/perplexity": ("val ppl", ".2f"),
     }
+
+    ALWAYS = ("train/loss", "tokens/s")
 
     position: Position
     narrow = False
@@ -77,7 +80,7 @@ class ProgressBar(RichProgressBar):
         shown = {
             key: self.NAMES[key]
             for key in self.NAMES
-            if key in figures and not (self.narrow and key.startswith("val/"))
+            if key in figures and not (self.narrow and key not in self.ALWAYS)
         }
         return {name: format(figures[key], spec) for key, (name, spec) in shown.items()}
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,20 @@ from onion_lightning.heartbeat import MINUTE, Heartbeat
 from onion_lightning.training.progress.position import Position, Remaining
 
 __all__ = ["FitLines"]
+
+STEP = {
+    "train/loss": "loss {:.3f}",
+    "train/reward_accuracy": "reward accuracy {:.2f}",
+    "train/reward_margin": "margin {:.3f}",
+    "learning_rate": "learning rate {:.2e}",
+}
+VALIDATION = {
+    "val/loss": "loss {:.4f}",
+    "val/perplexity": "perplexity {:.2f}",
+    "val/reward_accuracy": "reward accuracy {:.2f}",
+    "val/reward_margin": "margin {:.3f}",
+    "val/kl": "KL to the reference {:.4f} nats a token",
+}
 
 
 class FitLines(pl.Callback):
@@ -73,7 +87,7 @@ class FitLines(pl.Callback):
             return
         self.activity = ""
         self.work = (tokens + batch["tokens"], seconds)  # the tokens are those of the global batch
-        self.figures = describe_step(trainer)
+        self.figures = describe(trainer, STEP)
         self.memory = describe_memory(trainer.strategy.root_device)
         if self.position.step - self.line_at >= self.every or self.heart.is_due():
             self.heart.say(self.line())
@@ -87,9 +101,8 @@ class FitLines(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.activity = "after validation"
-        metrics = trainer.callback_metrics
-        if self.started and "val/loss" in metrics:
-            self.note(f"validation loss {metrics['val/loss']:.4f}, perplexity {metrics['val/perplexity']:.2f}")
+        if self.started and (found := describe(trainer, VALIDATION)):
+            self.note(f"validation {', '.join(found)}")
 
     def wrote_samples(self, count: int, path: Path) -> None:
         """Log a line about samples that were appended to a file."""
@@ -120,11 +133,10 @@ class FitLines(pl.Callback):
         self.heart.stop()
 
 
-def describe_step(trainer: pl.Trainer) -> list[str]:
-    """Return the loss and the learning rate of the last step in words. Both are on the host: see `OnionModule.log_value`."""
+def describe(trainer: pl.Trainer, words: Mapping[str, str]) -> list[str]:
+    """Return metrics in words. They are on the host: see `TrainingHooks.log_value` and `HeldOutLoss.compute`."""
     metrics = trainer.callback_metrics
-    named = {"train/loss": "loss {:.3f}", "learning_rate": "learning rate {:.2e}"}
-    return [text.format(float(metrics[name])) for name, text in named.items() if name in metrics]
+    return [text.format(float(metrics[name])) for name, text in words.items() if name in metrics]
 
 
 def describe_memory(device: torch.device) -> str:
