@@ -51,7 +51,7 @@ def run_evaluate(
         OnionError: a flag is invalid, or the corpus is too small.
     """
     check_flags(ckpt_path, shots, count, batch_size)
-    check_limits(trainer)
+    check_limits(trainer, "evaluate")
     folder = on_rank_zero(lambda: check_folder(output, FILES, overwrite))
     data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens)
     evaluator = Evaluator(model, data)
@@ -70,14 +70,16 @@ def check_flags(ckpt_path: str | None, shots: int, count: int | None, batch_size
     check_range("--batch_size", batch_size, batch_size >= 1, "at least 1")
 
 
-def check_limits(trainer: pl.Trainer) -> None:
-    """Reject flags that would skip batches: every article is needed to compare the systems."""
+def check_limits(trainer: pl.Trainer, command: str) -> None:
+    """Reject flags that would skip batches: a command needs every article."""
     if fast := getattr(trainer, "fast_dev_run", False):
-        raise OnionError(f"--trainer.fast_dev_run {fast}: evaluate needs all batches; use --count for fewer headlines.")
+        raise OnionError(
+            f"--trainer.fast_dev_run {fast}: {command} needs all batches; use --count for fewer headlines."
+        )
     limit = trainer.limit_predict_batches
     if not isinstance(limit, float) or limit != 1:  # a float is a fraction, an int a number of batches
         raise OnionError(
-            f"--trainer.limit_predict_batches {limit}: evaluate needs all batches; use --count for fewer headlines."
+            f"--trainer.limit_predict_batches {limit}: {command} needs all batches; use --count for fewer headlines."
         )
 
 

@@ -16,7 +16,18 @@ from onion_lightning.evaluation.metrics import EvaluationMetrics
 from onion_lightning.evaluation.samples import COPIED_WORDS, Sample
 from onion_lightning.evaluation.tasks import SYSTEMS
 
-__all__ = ["COLUMNS", "FILES", "TITLES", "metric_table", "render", "report_files"]
+__all__ = [
+    "COLORS",
+    "COLUMNS",
+    "FILES",
+    "TITLES",
+    "create_axes",
+    "metric_table",
+    "render",
+    "render_page",
+    "report_files",
+    "to_svg",
+]
 
 FILES = ("report.html", "metrics.json", "samples.jsonl")
 COLUMNS = ("real", *SYSTEMS)  # order of the systems in tables and plots
@@ -82,14 +93,8 @@ def metric_table(metrics: EvaluationMetrics) -> list[TableRow]:
 
 
 def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
-    """Render the page: a single file without external resources, in which all text from corpus and model is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onion_lightning.evaluation", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        "evaluation/report.html.jinja",
         settings=metrics.settings,
         table=metric_table(metrics),
         samples=samples,
@@ -99,6 +104,17 @@ def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
         summary=summarize(metrics),
         plots=[plot_losses(metrics), plot_lengths(samples), plot_style(metrics)],
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Render a page: a single file without external resources, in which all text from corpus and model is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onion_lightning", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(values)
 
 
 def summarize(metrics: EvaluationMetrics) -> list[str]:

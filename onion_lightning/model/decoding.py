@@ -27,6 +27,7 @@ __all__ = [
     "Decoding",
     "autocast_as_trained",
     "context_length",
+    "continue_ids",
     "continue_prompts",
     "evaluation_mode",
     "left_pad",
@@ -134,10 +135,28 @@ def continue_prompts(
     Raises:
         OnionError: a prompt leaves no room for an article.
     """
+    rows = continue_ids(model, tokenizer.eos_token_id, prompts, decoding, seed, flag, **options)
+    return [[truncate_at_eos(ids, tokenizer) for ids in candidates] for candidates in rows]
+
+
+def continue_ids(
+    model: PreTrainedModel,
+    eos: int,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    seed: int,
+    flag: str = "--model.max_new_tokens",
+    **options: Any,
+) -> list[list[list[int]]]:
+    """Generate the token ids of articles as `continue_prompts` does; what follows the first EOS is padding.
+
+    Returns:
+        For each prompt a list of `decoding.candidates` lists of ids.
+    """
     if not prompts:
         return []
     torch.manual_seed(seed)
-    count, eos = decoding.candidates, tokenizer.eos_token_id
+    count = decoding.candidates
     inputs = left_pad([prompt for prompt in prompts for _ in range(count)], model.device)
     width = inputs["input_ids"].shape[1]
     limits = article_limits(model, prompts, options.pop("max_new_tokens", decoding.max_new_tokens), flag)
@@ -152,8 +171,8 @@ def continue_prompts(
             stack.enter_context(mode)
         output = model.generate(**inputs, **options, eos_token_id=eos, pad_token_id=0)
     new = output[:, width:].tolist()  # (headlines * candidates, new tokens)
-    articles = [truncate_at_eos(ids[:limit], tokenizer) for ids, limit in zip(new, limits, strict=True)]
-    return [articles[at : at + count] for at in range(0, len(articles), count)]
+    rows = [ids[:limit] for ids, limit in zip(new, limits, strict=True)]
+    return [rows[at : at + count] for at in range(0, len(rows), count)]
 
 
 def context_length(model: PreTrainedModel) -> int:

@@ -55,7 +55,11 @@ def prepare(args: Sequence[str]) -> list[str]:
         UsageError: `--data.headlines` is neither a headline nor a list of headlines.
     """
     words = [plain_json(word) for word in split_flags(args)]
-    if words[:1] in (["evaluate"], ["verify"]):  # torchrun refuses --n, which abbreviates several of its own flags
+    if words[:1] in (
+        ["evaluate"],
+        ["memorize"],
+        ["verify"],
+    ):  # torchrun refuses --n, which abbreviates several of its own flags
         words = ["--count" if word == "--n" else word for word in words]
     forms = {"--data.headlines": headline_list, "--data.headlines+": headline_list, "--data.path": bracketed_path}
     return [forms[flag](word) if flag in forms else word for flag, word in zip(["", *words], words, strict=False)]
