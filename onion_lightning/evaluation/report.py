@@ -21,6 +21,7 @@ __all__ = [
     "COLUMNS",
     "FILES",
     "TITLES",
+    "Memorized",
     "create_axes",
     "metric_table",
     "render",
@@ -64,6 +65,13 @@ class Cell(NamedTuple):
     interval: str
 
 
+class Memorized(NamedTuple):
+    """The verdict of `memorize` on the same checkpoint, and the address of its page."""
+
+    verdict: str
+    page: str
+
+
 class TableRow(NamedTuple):
     """A metric and its cells, in the order of `COLUMNS`."""
 
@@ -73,10 +81,12 @@ class TableRow(NamedTuple):
     cells: list[Cell]
 
 
-def report_files(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> dict[str, str]:
+def report_files(
+    metrics: EvaluationMetrics, samples: Sequence[Sample], memorized: Memorized | None = None
+) -> dict[str, str]:
     """Return the contents of all files by name."""
     lines = (json.dumps(sample.to_json(), ensure_ascii=False) + "\n" for sample in samples)
-    contents = (render(metrics, samples), json.dumps(metrics.to_json(), indent=2) + "\n", "".join(lines))
+    contents = (render(metrics, samples, memorized), json.dumps(metrics.to_json(), indent=2) + "\n", "".join(lines))
     return dict(zip(FILES, contents, strict=True))
 
 
@@ -92,7 +102,7 @@ def metric_table(metrics: EvaluationMetrics) -> list[TableRow]:
     return table
 
 
-def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
+def render(metrics: EvaluationMetrics, samples: Sequence[Sample], memorized: Memorized | None = None) -> str:
     return render_page(
         "evaluation/report.html.jinja",
         settings=metrics.settings,
@@ -102,6 +112,7 @@ def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
         titles=TITLES,
         colors=COLORS,
         summary=summarize(metrics),
+        memorized=memorized,
         plots=[plot_losses(metrics), plot_lengths(samples), plot_style(metrics)],
     )
 

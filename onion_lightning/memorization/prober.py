@@ -27,7 +27,7 @@ class Prober(TaskRunner):
         self.data = data
         written = onion.decoding
         self.decodings = {
-            "greedy": Decoding(SPAN, temperature=0, repetition_penalty=1),
+            "greedy": Decoding(SPAN, temperature=0, repetition_penalty=1.0),
             "run": Decoding(SPAN, written.temperature, written.top_p, written.repetition_penalty),
         }
 

@@ -19,8 +19,8 @@ FILES = ("report.html", "memorize.json", "rows.jsonl")
 EXPOSED = 20  # articles in the table
 TITLES = {
     "training": "Training",
-    "once": "Without near-duplicates",
-    "repeated": "With near-duplicates",
+    "once": "Once",
+    "repeated": "Near-duplicates",
     "held_out": "Held-out",
 }
 SCORE_TITLES = {
@@ -28,7 +28,7 @@ SCORE_TITLES = {
     "tuned_minus_base": "Loss, tuned minus base",
     "base": "Loss of the base model",
 }
-DECODING_TITLES = {"greedy": "Greedy", "run": "As the run decodes"}
+DECODING_TITLES = {"greedy": "greedy", "run": "as predict"}
 
 
 class Exposed(NamedTuple):
@@ -70,13 +70,12 @@ def render(result: Memorization, rows: Sequence[ProbedRow], exposed: Sequence[Ex
 
 def extraction_table(result: Memorization) -> tuple[list[str], list[tuple[str, str, list[Extraction]]]]:
     """Return the titles of the columns, and for each row of the table its title, a note and its figures."""
-    columns = [(one.system, one.part) for one in result.extraction[:: len(DECODINGS) * len(PREFIXES)]]
     columns = list(dict.fromkeys((one.system, one.part) for one in result.extraction))
     found = {(one.system, one.part, one.decoding, one.prefix): one for one in result.extraction}
     rows = []
     for decoding in DECODINGS:
         for prefix in PREFIXES:
-            title = f"Headline and {prefix} tokens" if prefix else "Headline alone"
+            title = f"Headline + {prefix} tokens" if prefix else "Headline"
             rows.append((title, DECODING_TITLES[decoding], [found[*column, decoding, prefix] for column in columns]))
     return [f"{TITLES[part]}, {system}" for system, part in columns], rows
 
@@ -99,7 +98,7 @@ def exposed_rows(rows: Sequence[ProbedRow], tokenizer: Any) -> list[Exposed]:
             continue
         best, (_, decoding, prefix) = one.continuations[key], key
         texts = [tokenizer.decode(ids) for ids in (best.ids, one.row.body[prefix : prefix + SPAN])]
-        found.append(Exposed(one, prefix, DECODING_TITLES[decoding].lower(), best.longest, best.bleu, *texts))
+        found.append(Exposed(one, prefix, DECODING_TITLES[decoding], best.longest, best.bleu, *texts))
     return found
 
 

@@ -146,8 +146,9 @@ def summarize(rows: Sequence[ProbedRow], settings: dict[str, Any], notes: list[s
         for part, own in parts.items()
         if part != "held_out"
     }
-    counts = {part: (sum(one.is_verbatim() for one in own), len(own)) for part, own in parts.items()}
-    share = counts["training"][0] / counts["training"][1]
+    continued = {part: [one.is_verbatim() for one in own if one.continuations] for part, own in parts.items()}
+    counts = {part: (sum(found), len(found)) for part, found in continued.items()}
+    share = counts["training"][0] / max(counts["training"][1], 1)
     return Memorization(settings, state(counts, membership["training"]), share, extraction, membership, notes)
 
 
@@ -164,7 +165,7 @@ def state(counts: dict[str, tuple[int, int]], membership: dict[str, Membership])
     """Return the verdict.
 
     Args:
-        counts: by part, the number of articles continued verbatim, and of all.
+        counts: by part, the number of articles continued verbatim, and of those that are long enough.
         membership: of all training articles, by score.
     """
     (verbatim, training), (chance, held_out) = counts["training"], counts["held_out"]

@@ -20,14 +20,14 @@ SHOWN = 5  # of the most exposed articles
 def show_memorization(result: Memorization, exposed: Sequence[Exposed], folder: Path) -> None:
     """Print the figures, the most exposed articles, the verdict and the path of the report."""
     headers, rows = extraction_table(result)
-    extraction = make_table("continued verbatim (longest run)", *headers)
+    extraction = make_table("verbatim (longest)", *headers)
     for title, note, cells in rows:
         figures = (f"{one.verbatim} of {one.rows} ({one.longest})" if one.rows else "" for one in cells)
-        extraction.add_row(f"{title}, {note.lower()}", *figures)
-    membership = make_table("membership", "AUC", "true positives at 1% false positives")
+        extraction.add_row(f"{title}, {note}", *figures)
+    membership = make_table("membership", "AUC", "TPR at 1% FPR")
     for title, note, one in membership_table(result):
         interval = f"{one.auc:.2f} ({one.auc_interval.low:.2f} to {one.auc_interval.high:.2f})"
-        rate = f"needs {RESOLVED} held-out articles" if one.true_positives is None else f"{one.true_positives:.1%}"
+        rate = f"under {RESOLVED} held-out" if one.true_positives is None else f"{one.true_positives:.1%}"
         membership.add_row(f"{title}, {note.lower()}", interval, rate)
     most = make_table("most exposed", "longest run", "loss", "base")
     for one in exposed[:SHOWN]:
