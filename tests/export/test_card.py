@@ -11,7 +11,6 @@ from huggingface_hub import ModelCard
 from onion_lightning.export.licenses import find_license, license_note
 from onion_lightning.training.run_folder import find_figures
 
-
 FIGURES = Path("evaluation/metrics.json")
 
 
