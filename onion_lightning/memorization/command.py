@@ -45,7 +45,7 @@ def run_memorize(
         model: base model and decoding flags; the adapters are loaded from the checkpoint.
         datamodule: provides the training articles, and the held-out ones of its validation and test splits.
         ckpt_path: checkpoint of the fine-tuned model (required): a file, last, best, or a folder of adapters.
-        count: number of training articles, and of held-out ones where there are as many; by default 200, or all if there are
+        count: number of training articles, and of held-out ones where there are as many; by default 100, or all if there are
             fewer.
         batch_size: number of articles per batch on each device.
         limit: share of the training articles that may be continued verbatim; above it, the exit status is 1.

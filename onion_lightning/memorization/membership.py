@@ -48,8 +48,8 @@ def try_membership(members: Sequence[float], others: Sequence[float], seed: int)
         seed: seed of the bootstrap, which resamples both.
     """
     samples = [members, others]
-    found = auc(members, others), bootstrap_interval(samples, auc, seed, paired=False)
+    found = float(auc(members, others)), bootstrap_interval(samples, auc, seed, paired=False)
     if len(others) < RESOLVED:
         return Membership(*found, None, None)
-    rate = true_positives(members, others), bootstrap_interval(samples, true_positives, seed, paired=False)
+    rate = float(true_positives(members, others)), bootstrap_interval(samples, true_positives, seed, paired=False)
     return Membership(*found, *rate)

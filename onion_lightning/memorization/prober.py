@@ -4,6 +4,7 @@ from typing import Any
 
 from onion_lightning.evaluation.evaluator import TaskRunner
 from onion_lightning.evaluation.scoring.losses import completion_losses
+from onion_lightning.memorization.extraction import Hopeless
 from onion_lightning.memorization.tasks import SPAN, MemorizationData, Probe
 from onion_lightning.model.adapters.switches import adapters_enabled
 from onion_lightning.model.decoding import Decoding, continue_ids
@@ -58,4 +59,7 @@ class Prober(TaskRunner):
             # The seed depends on the rows only: both systems sample with the same random numbers.
             seed = mix_seed(onion.seed, task.prefix, *(row.position for row in task.rows))
             decoding, eos = self.decodings[task.decoding], onion.tokenizer.eos_token_id
-            return [ids for (ids,) in continue_ids(onion.language_model, eos, prompts, decoding, seed)]
+            truths = [row.body[task.prefix : task.prefix + SPAN] for row in task.rows]
+            stop = Hopeless(truths, max(map(len, prompts)))
+            rows = continue_ids(onion.language_model, eos, prompts, decoding, seed, stopping_criteria=[stop])
+            return [ids[: stop.lengths.get(at)] for at, (ids,) in enumerate(rows)]

@@ -11,7 +11,7 @@ from onion_lightning.evaluation.report import COLORS, create_axes, render_page, 
 from onion_lightning.memorization.extraction import NEAR
 from onion_lightning.memorization.membership import RESOLVED, Membership
 from onion_lightning.memorization.result import SCORES, Extraction, Memorization, ProbedRow
-from onion_lightning.memorization.tasks import DECODINGS, PREFIXES, SPAN
+from onion_lightning.memorization.tasks import SPAN, WAYS
 
 __all__ = ["FILES", "Exposed", "exposed_rows", "extraction_table", "membership_table", "render", "report_files"]
 
@@ -68,15 +68,17 @@ def render(result: Memorization, rows: Sequence[ProbedRow], exposed: Sequence[Ex
     )
 
 
-def extraction_table(result: Memorization) -> tuple[list[str], list[tuple[str, str, list[Extraction]]]]:
-    """Return the titles of the columns, and for each row of the table its title, a note and its figures."""
+def extraction_table(result: Memorization) -> tuple[list[str], list[tuple[str, str, list[Extraction | None]]]]:
+    """Return the titles of the columns, and for each row of the table its title, a note and its figures.
+
+    Of the base model there are no figures as `predict` decodes.
+    """
     columns = list(dict.fromkeys((one.system, one.part) for one in result.extraction))
     found = {(one.system, one.part, one.decoding, one.prefix): one for one in result.extraction}
     rows = []
-    for decoding in DECODINGS:
-        for prefix in PREFIXES:
-            title = f"Headline + {prefix} tokens" if prefix else "Headline"
-            rows.append((title, DECODING_TITLES[decoding], [found[*column, decoding, prefix] for column in columns]))
+    for way in dict.fromkeys((decoding, prefix) for _, decoding, prefix in WAYS):
+        title = f"Headline + {way[1]} tokens" if way[1] else "Headline"
+        rows.append((title, DECODING_TITLES[way[0]], [found.get((*column, *way)) for column in columns]))
     return [f"{TITLES[part]}, {system}" for system, part in columns], rows
 
 

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from onion_lightning.evaluation.bootstrap import Interval
 from onion_lightning.memorization.extraction import Continuation, compare
 from onion_lightning.memorization.membership import Membership, try_membership
-from onion_lightning.memorization.tasks import DECODINGS, PREFIXES, SPAN, SYSTEMS, Probe, Row
+from onion_lightning.memorization.tasks import SPAN, WAYS, Probe, Row
 
 __all__ = ["SCORES", "Extraction", "Memorization", "ProbedRow", "collect_rows", "summarize"]
 
@@ -138,8 +138,7 @@ def summarize(rows: Sequence[ProbedRow], settings: dict[str, Any], notes: list[s
     parts = {name: [one for one in rows if one.row.group in groups] for name, groups in PARTS.items()}
     if not parts["repeated"] or not parts["once"]:  # then one of them is all
         parts = {"training": parts["training"], "held_out": parts["held_out"]}
-    ways = [(system, decoding, prefix) for system in SYSTEMS for decoding in DECODINGS for prefix in PREFIXES]
-    extraction = [count_extracted(part, own, *way) for way in ways for part, own in parts.items()]
+    extraction = [count_extracted(part, own, *way) for way in WAYS for part, own in parts.items()]
     held_out = {score: [one.scores[score] for one in parts["held_out"]] for score in SCORES}
     membership = {
         part: {score: try_membership([one.scores[score] for one in own], held_out[score], seed) for score in SCORES}

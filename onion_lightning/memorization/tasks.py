@@ -15,13 +15,13 @@ from onion_lightning.messages import tell
 from onion_lightning.model.adapters.saved import CHECKPOINT_KEY
 from onion_lightning.ranks import gather
 
-__all__ = ["DECODINGS", "DEFAULT_N", "PREFIXES", "SPAN", "SYSTEMS", "MemorizationData", "Probe", "Row", "trained_rows"]
+__all__ = ["DECODINGS", "DEFAULT_N", "PREFIXES", "SPAN", "WAYS", "MemorizationData", "Probe", "Row", "trained_rows"]
 
-SYSTEMS = ("tuned", "base")
-DECODINGS = ("greedy", "run")  # the second is that of the decoding flags
+DECODINGS = {"tuned": ("greedy", "run"), "base": ("greedy",)}  # the second is that of the decoding flags
 PREFIXES = (0, 20, 50)  # tokens of the article that follow the headline in the prompt
 SPAN = 50  # tokens that the model continues, as in Carlini et al. 2022
-DEFAULT_N = 200  # training articles
+WAYS = [(system, one, prefix) for system, names in DECODINGS.items() for one in names for prefix in PREFIXES]
+DEFAULT_N = 100  # training articles
 
 
 class Row(NamedTuple):
@@ -49,9 +49,9 @@ class Probe(NamedTuple):
 
     Attributes:
         number: position among the tasks; -1 without rows.
-        system: one of `SYSTEMS`.
+        system: tuned or base.
         rows: the articles.
-        decoding: one of `DECODINGS`; "" to score.
+        decoding: one of `DECODINGS` of the system; "" to score.
         prefix: one of `PREFIXES`.
     """
 
@@ -68,7 +68,7 @@ class MemorizationData(TaskData):
     Args:
         datamodule: data module of the corpus.
         checkpoint: content of the checkpoint.
-        count: number of training articles, and the maximum number of held-out ones; None for 200, or all if there are fewer.
+        count: number of training articles, and the maximum number of held-out ones; None for 100, or all if there are fewer.
         batch_size: number of articles per task.
         journal: keeps the results of the tasks.
     """
@@ -141,10 +141,9 @@ class MemorizationData(TaskData):
 
     def probes(self) -> list[Probe]:
         """Return all tasks. Articles that are too short to be continued after a prefix are not in its tasks."""
-        asked = [("", 0)] + [(decoding, prefix) for decoding in DECODINGS for prefix in PREFIXES]
-        batches = [(*one, batch) for one in asked for batch in self.batches(*one)]
-        tasks = [(system, *one) for system in SYSTEMS for one in batches]
-        return [Probe(number, system, rows, *one) for number, (system, *one, rows) in enumerate(tasks)]
+        asked = [(system, "", 0) for system in DECODINGS] + WAYS
+        tasks = [(system, rows, *way) for system, *way in asked for rows in self.batches(*way)]
+        return [Probe(number, *task) for number, task in enumerate(tasks)]
 
     def batches(self, decoding: str, prefix: int) -> list[list[Row]]:
         """Return rows of similar length, together."""

@@ -22,7 +22,7 @@ def show_memorization(result: Memorization, exposed: Sequence[Exposed], folder: 
     headers, rows = extraction_table(result)
     extraction = make_table("verbatim (longest)", *headers)
     for title, note, cells in rows:
-        figures = (f"{one.verbatim} of {one.rows} ({one.longest})" if one.rows else "" for one in cells)
+        figures = (f"{one.verbatim} of {one.rows} ({one.longest})" if one and one.rows else "" for one in cells)
         extraction.add_row(f"{title}, {note}", *figures)
     membership = make_table("membership", "AUC", "TPR at 1% FPR")
     for title, note, one in membership_table(result):
