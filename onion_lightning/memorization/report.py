@@ -20,7 +20,7 @@ EXPOSED = 20  # articles in the table
 TITLES = {
     "training": "Training",
     "once": "Once",
-    "repeated": "Near-duplicates",
+    "repeated": "Repeated",
     "held_out": "Held-out",
 }
 SCORE_TITLES = {
@@ -68,8 +68,10 @@ def render(result: Memorization, rows: Sequence[ProbedRow], exposed: Sequence[Ex
     )
 
 
-def extraction_table(result: Memorization) -> tuple[list[str], list[tuple[str, str, list[Extraction | None]]]]:
-    """Return the titles of the columns, and for each row of the table its title, a note and its figures.
+def extraction_table(
+    result: Memorization,
+) -> tuple[list[tuple[str, str]], list[tuple[str, str, list[Extraction | None]]]]:
+    """Return articles and system of the columns, and for each row of the table its title, a note and its figures.
 
     Of the base model there are no figures as `predict` decodes.
     """
@@ -79,7 +81,7 @@ def extraction_table(result: Memorization) -> tuple[list[str], list[tuple[str, s
     for way in dict.fromkeys((decoding, prefix) for _, decoding, prefix in WAYS):
         title = f"Headline + {way[1]} tokens" if way[1] else "Headline"
         rows.append((title, DECODING_TITLES[way[0]], [found.get((*column, *way)) for column in columns]))
-    return [f"{TITLES[part]}, {system}" for system, part in columns], rows
+    return [(TITLES[part], system) for system, part in columns], rows
 
 
 def membership_table(result: Memorization) -> list[tuple[str, str, Membership]]:

@@ -20,7 +20,7 @@ SHOWN = 5  # of the most exposed articles
 def show_memorization(result: Memorization, exposed: Sequence[Exposed], folder: Path) -> None:
     """Print the figures, the most exposed articles, the verdict and the path of the report."""
     headers, rows = extraction_table(result)
-    extraction = make_table("verbatim (longest)", *headers)
+    extraction = make_table("verbatim (longest)", *map("\n".join, headers))
     for title, note, cells in rows:
         figures = (f"{one.verbatim} of {one.rows} ({one.longest})" if one and one.rows else "" for one in cells)
         extraction.add_row(f"{title}, {note}", *figures)

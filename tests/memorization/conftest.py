@@ -68,3 +68,16 @@ def learned(tmp_path_factory, tiny_base):
     report = folder / "report"
     result = json.loads((report / "memorize.json").read_text())
     return Learned(folder, path, flags, result, records(report / "rows.jsonl"), (report / "report.html").read_text())
+
+
+@pytest.fixture
+def memorize(run, tmp_path):
+    """Runs the command on the last checkpoint; returns memorize.json and rows.jsonl."""
+
+    def command(*more):
+        run("memorize", "--ckpt_path", "last", "--output", str(tmp_path / "report"), *more)
+        return json.loads((tmp_path / "report" / "memorize.json").read_text()), records(
+            tmp_path / "report" / "rows.jsonl"
+        )
+
+    return command

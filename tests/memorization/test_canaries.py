@@ -24,7 +24,7 @@ def test_the_more_often_a_canary_was_inserted_the_more_of_it_is_extracted(run, m
     path = write_rows(tmp_path / "rows.csv", canaries() + rows_of("validation", 4))
     words = (*BY_HEART, "--data.path", path, *KEEP)
     run("fit", *words, "--trainer.max_epochs", "4", "--data.global_batch_size", "16", "--data.batch_size", "16")
-    result, rows, _ = memorize(*words)
+    result, rows = memorize(*words)
     groups = {one["headline"].rsplit(" No.")[0]: one["group"] for one in rows if one["group"] != "held_out"}
     assert groups == {"Canary 1": "once", **{f"Canary {times}": "repeated" for times in TIMES[1:]}}
     longest = []

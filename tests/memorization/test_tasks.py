@@ -23,7 +23,7 @@ def test_only_rows_that_the_run_has_seen_are_training_articles(run, memorize, re
     SEEN.clear()
     run("fit", *words, "--samples.count", "0", "--trainer.callbacks+=tests.memorization.test_tasks.Recorder")
     tokenizer = load_tokenizer(str(tiny_base))
-    result, rows, _ = memorize("--batch_size", "64")
+    result, rows = memorize("--batch_size", "64")
     prompts = [tuple(encode_prompt(tokenizer, one["headline"])) for one in rows if one["group"] == "once"]
     assert sorted(next(ids for ids in SEEN if ids[: len(prompt)] == prompt) for prompt in prompts) == sorted(SEEN)
     assert 8 < len(SEEN) < 28
