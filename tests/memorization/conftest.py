@@ -33,14 +33,11 @@ def rows_of(split, count):
 
 
 class Learned(NamedTuple):
-    """A run, its corpus and what `memorize` found."""
+    """The flags that select a run and its corpus, and what `memorize` found."""
 
-    folder: object
-    path: str
-    flags: tuple
+    flags: tuple[str, ...]
     result: dict
     rows: list
-    page: str
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +63,7 @@ def learned(tmp_path_factory, tiny_base):
     )
     run("memorize", *flags, "--output", str(folder / "report"))
     report = folder / "report"
-    result = json.loads((report / "memorize.json").read_text())
-    return Learned(folder, path, flags, result, records(report / "rows.jsonl"), (report / "report.html").read_text())
+    return Learned(flags, json.loads((report / "memorize.json").read_text()), records(report / "rows.jsonl"))
 
 
 @pytest.fixture
