@@ -141,9 +141,9 @@ class MemorizationData(TaskData):
 
     def probes(self) -> list[Probe]:
         """Return all tasks. Articles that are too short to be continued after a prefix are not in its tasks."""
-        asked = [(system, "", 0) for system in DECODINGS] + WAYS
-        tasks = [(system, rows, *way) for system, *way in asked for rows in self.batches(*way)]
-        return [Probe(number, *task) for number, task in enumerate(tasks)]
+        asked = [*((system, "", 0) for system in DECODINGS), *WAYS]
+        tasks = [(way, rows) for way in asked for rows in self.batches(way[1], way[2])]
+        return [Probe(number, way[0], rows, *way[1:]) for number, (way, rows) in enumerate(tasks)]
 
     def batches(self, decoding: str, prefix: int) -> list[list[Row]]:
         """Return rows of similar length, together."""
