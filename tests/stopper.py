@@ -13,10 +13,10 @@ from lightning.pytorch.plugins import MixedPrecision
 
 
 class StopAt(pl.Callback):
-    """Sends this process a signal during the micro-batch after an optimizer step.
+    """Sends this process a signal during the micro-batch after an optimizer step, or before a batch of another command.
 
     Args:
-        step: the optimizer step.
+        step: the optimizer step, or the batch.
         signum: the signal.
         rank: the rank that receives it.
     """
@@ -29,6 +29,10 @@ class StopAt(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         starts = batch_idx % trainer.accumulate_grad_batches == 0
         if trainer.global_step == self.step and starts and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.signum)
+
+    def on_predict_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.step and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.signum)
 
 

@@ -34,7 +34,7 @@ def test_help_of_every_command_imports_none_of_the_libraries_that_take_long():
         import contextlib, io, sys
         from onion_lightning.cli.main import main
 
-        for command in ("fit", "predict", "evaluate", "attend", "export", "plan", "preview", "serve", "verify"):
+        for command in ("fit", "predict", "evaluate", "memorize", "attend", "export", "plan", "preview", "serve", "verify"):
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
                 main([command, "--help"])
         print(*{"bitsandbytes", "datasets", "gradio", "peft", "wandb"} & set(sys.modules))

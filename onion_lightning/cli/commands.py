@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningCLI
 from onion_lightning.attention.command import run_attend
 from onion_lightning.evaluation.command import run_evaluate
 from onion_lightning.export.command import run_export
+from onion_lightning.memorization.command import run_memorize
 from onion_lightning.planning.command import run_plan
 from onion_lightning.preview.command import run_preview
 from onion_lightning.serving.command import run_serve
@@ -32,6 +33,7 @@ class TrainerCommands:
     """Commands that run on a Trainer, which is their first argument."""
 
     evaluate = run_evaluate
+    memorize = run_memorize
 
 
 class SessionCommands:

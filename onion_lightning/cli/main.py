@@ -65,6 +65,8 @@ def interrupted(stop: Interrupted, args: list[str], training_began: bool) -> int
         tell(f"Resume with:\n  {resume_command(args)}")
     elif "predict" in args[:1]:
         tell("Add --articles.resume true to write the remaining articles.")
+    elif "memorize" in args[:1]:
+        tell("The same command continues with the remaining tasks.")
     if not is_rank_zero():
         wait_for_parent()
     return 128 + stop.signum

@@ -170,7 +170,7 @@ class OnionDataModule(pl.LightningDataModule):
         """Load the splits of a stage."""
         self.encoded, self.texts, self.report = self.prepared or self.encode()
         self.prepared = None  # a later stage reads the files again
-        for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
+        for split in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}.get(stage, ()):
             check_split(self, split)
             self.check_held_out(split)
         if stage == "fit":

@@ -33,18 +33,21 @@ def per_unit(losses: ArrayLike, units: ArrayLike, axis: int = -1) -> Any:
     return np.sum(losses, axis=axis) / np.sum(units, axis=axis)
 
 
-def bootstrap_interval(samples: Sequence[ArrayLike], statistic: Callable[..., Any], seed: int) -> Interval:
+def bootstrap_interval(
+    samples: Sequence[ArrayLike], statistic: Callable[..., Any], seed: int, paired: bool = True
+) -> Interval:
     """Return the 95% percentile bootstrap interval of a statistic over articles (Efron 1979).
 
     Args:
-        samples: arrays of shape (articles,), resampled together.
+        samples: arrays of shape (articles,).
         statistic: function of such arrays that accepts `axis`.
         seed: seed of the resampling; the same seed returns the same interval.
+        paired: whether the arrays describe the same articles, which are resampled together.
     """
     result = bootstrap(
         [np.asarray(sample, dtype=float) for sample in samples],
         statistic,
-        paired=True,
+        paired=paired,
         vectorized=True,
         n_resamples=RESAMPLES,
         method="percentile",

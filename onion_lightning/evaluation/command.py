@@ -11,13 +11,14 @@ from onion_lightning.errors import OnionError, check_range
 from onion_lightning.evaluation.also import read_others
 from onion_lightning.evaluation.evaluator import Evaluator
 from onion_lightning.evaluation.metrics import EvaluationMetrics, EvaluationSettings, compute_metrics
-from onion_lightning.evaluation.report import FILES, report_files
+from onion_lightning.evaluation.report import FILES, Memorized, report_files
 from onion_lightning.evaluation.samples import Sample, build_samples
 from onion_lightning.evaluation.tasks import EvaluationData
 from onion_lightning.evaluation.terminal import show_evaluation
 from onion_lightning.model.module import OnionModule
 from onion_lightning.output_folder import check_folder, write_folder
 from onion_lightning.ranks import on_rank_zero
+from onion_lightning.training.run_folder import find_figures
 from onion_lightning.training.wandb_logger import CarefulWandbLogger
 
 __all__ = ["run_evaluate"]
@@ -57,7 +58,7 @@ def run_evaluate(
     """
     check_flags(ckpt_path, shots, count, batch_size)
     check_best_of(best_of, model)
-    check_limits(trainer)
+    check_limits(trainer, "evaluate")
     folder = on_rank_zero(lambda: check_folder(output, FILES, overwrite))
     others = read_others(model, also)
     data = EvaluationData(datamodule, shots, count, batch_size, model.decoding.max_new_tokens, best_of, [*others])
@@ -86,14 +87,16 @@ def check_best_of(best_of: int, model: OnionModule) -> None:
         )
 
 
-def check_limits(trainer: pl.Trainer) -> None:
-    """Reject flags that would skip batches: every article is needed to compare the systems."""
+def check_limits(trainer: pl.Trainer, command: str) -> None:
+    """Reject flags that would skip batches: a command needs every article."""
     if fast := getattr(trainer, "fast_dev_run", False):
-        raise OnionError(f"--trainer.fast_dev_run {fast}: evaluate needs all batches; use --count for fewer headlines.")
+        raise OnionError(
+            f"--trainer.fast_dev_run {fast}: {command} needs all batches; use --count for fewer headlines."
+        )
     limit = trainer.limit_predict_batches
     if not isinstance(limit, float) or limit != 1:  # a float is a fraction, an int a number of batches
         raise OnionError(
-            f"--trainer.limit_predict_batches {limit}: evaluate needs all batches; use --count for fewer headlines."
+            f"--trainer.limit_predict_batches {limit}: {command} needs all batches; use --count for fewer headlines."
         )
 
 
@@ -125,7 +128,7 @@ def collect_settings(model: OnionModule, evaluator: Evaluator, checkpoint: str) 
 
 def publish(metrics: EvaluationMetrics, samples: Sequence[Sample], folder: Path, loggers: Sequence[Any]) -> None:
     """Write the report, log it to W&B and print the main metrics."""
-    write_folder(folder, report_files(metrics, samples))
+    write_folder(folder, report_files(metrics, samples, find_memorized(metrics.settings.checkpoint, folder)))
     for logger in loggers:
         if isinstance(logger, CarefulWandbLogger):
             logger.log_summary(wandb_summary(metrics))
@@ -133,6 +136,13 @@ def publish(metrics: EvaluationMetrics, samples: Sequence[Sample], folder: Path,
             rows = [[one.headline, *(one.systems[name].scored.text for name in columns)] for one in samples]
             logger.log_table("evaluation", columns=["headline", *columns], data=rows)
     show_evaluation(metrics, folder)
+
+
+def find_memorized(checkpoint: str, folder: Path) -> Memorized | None:
+    """Return the verdict of `memorize` on a checkpoint, if its page is in the folder `memorization` beside this report."""
+    page = folder.absolute().parent / "memorization" / "report.html"
+    figures = find_figures(Path(checkpoint), page.with_name("memorize.json"))
+    return None if figures is None else Memorized(figures["verdict"], f"../memorization/{page.name}")
 
 
 def wandb_summary(metrics: EvaluationMetrics) -> dict[str, Any]:

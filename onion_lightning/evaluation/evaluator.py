@@ -23,13 +23,54 @@ from onion_lightning.model.sharding.pace import keeping_pace
 from onion_lightning.model.writing.losses import completion_losses, opening_losses
 from onion_lightning.seeding import mix_seed
 
-__all__ = ["RANKED_TOKENS", "Evaluator", "rank_headlines"]
+__all__ = ["RANKED_TOKENS", "Evaluator", "TaskRunner", "rank_headlines"]
 
 # Headlines are ranked by the first tokens of an article only, because they are scored after every headline.
 RANKED_TOKENS = 64
 
 
-class Evaluator(pl.LightningModule):
+class TaskRunner(pl.LightningModule):
+    """Loads a base model and the adapters of a checkpoint, to run tasks with one copy of the weights.
+
+    Args:
+        onion: base model and adapters.
+    """
+
+    def __init__(self, onion: OnionModule) -> None:
+        super().__init__()
+        self.onion = onion
+        self.strict_loading = False  # checkpoints contain only adapters
+
+    def configure_model(self) -> None:
+        self.onion.configure_model()
+        exclude_frozen_weights(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.onion.on_load_checkpoint(checkpoint)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        return self.onion.load_state_dict(state_dict, assign=assign)
+
+    def cpu(self) -> "TaskRunner":
+        """Leave the model on its device, as `OnionModule.cpu` does."""
+        return self
+
+    def check_finite(self, task: Any, losses: Sequence[float]) -> None:
+        """Check the losses of a task's rows.
+
+        Raises:
+            NonFiniteError: one is not finite.
+        """
+        headlines = [row.headline for row, loss in zip(task.rows, losses, strict=True) if not math.isfinite(loss)]
+        if headlines:
+            system = task.system.replace("_", "-")
+            raise NonFiniteError(
+                f"--model.load_in {self.onion.load_in}: the loss of the {system} model is not finite for"
+                f" {'; '.join(headlines)}; either the checkpoint is damaged or a value overflowed: try --model.load_in none."
+            )
+
+
+class Evaluator(TaskRunner):
     """Runs the tasks of an evaluation; afterwards `scored` contains the articles of all ranks, in no particular order.
 
     Args:
@@ -39,27 +80,15 @@ class Evaluator(pl.LightningModule):
     """
 
     def __init__(self, onion: OnionModule, data: EvaluationData, others: Mapping[str, OtherModel]) -> None:
-        super().__init__()
-        self.onion = onion
+        super().__init__(onion)
         self.data = data
         self.others = others
-        self.strict_loading = False  # checkpoints contain only adapters
         self.scored: list[ScoredArticle] = []
 
     def configure_model(self) -> None:
-        self.onion.configure_model()
+        super().configure_model()
         self.placed = place_adapters(self.onion, self.others)
         exclude_frozen_weights(self)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.onion.on_load_checkpoint(checkpoint)
-
-    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        return self.onion.load_state_dict(state_dict, assign=assign)
-
-    def cpu(self) -> "Evaluator":
-        """Leave the model on its device, as `OnionModule.cpu` does."""
-        return self
 
     def predict_step(self, task: Task, batch_idx: int) -> int:
         """Score the real articles of a batch and generate new ones.
@@ -103,15 +132,6 @@ class Evaluator(pl.LightningModule):
     def prompt(self, row: Row, system: str) -> list[int]:
         shots = row.shots if system == "few_shot" else []
         return few_shot_prompt(shots, row.prompt, self.onion.tokenizer.bos_token_id)
-
-    def check_finite(self, task: Task, losses: Sequence[float]) -> None:
-        headlines = [row.headline for row, loss in zip(task.rows, losses, strict=True) if not math.isfinite(loss)]
-        if headlines:
-            system = task.system.replace("_", "-")
-            raise NonFiniteError(
-                f"--model.load_in {self.onion.load_in}: the loss of the {system} model is not finite for"
-                f" {'; '.join(headlines)}; either the checkpoint is damaged or a value overflowed: try --model.load_in none."
-            )
 
     def generate(self, task: Task, prompts: Sequence[Sequence[int]]) -> list[Article]:
         onion = self.onion

@@ -19,7 +19,20 @@ from onion_lightning.evaluation.samples import Sample
 from onion_lightning.evaluation.tasks import BEST_OF
 from onion_lightning.model.writing.copying import COPIED_WORDS
 
-__all__ = ["FILES", "columns_of", "metric_table", "render", "report_files", "summarize", "titles_of"]
+__all__ = [
+    "COLORS",
+    "FILES",
+    "Memorized",
+    "columns_of",
+    "create_axes",
+    "metric_table",
+    "render",
+    "render_page",
+    "report_files",
+    "summarize",
+    "titles_of",
+    "to_svg",
+]
 
 FILES = ("report.html", "metrics.json", "samples.jsonl")
 TITLES = {"base": "Base", "few_shot": "Few-shot", "tuned": "Tuned", "real": "Real"}
@@ -57,6 +70,13 @@ class Cell(NamedTuple):
     interval: str
 
 
+class Memorized(NamedTuple):
+    """The verdict of `memorize` on the same checkpoint, and the address of its page."""
+
+    verdict: str
+    page: str
+
+
 class TableRow(NamedTuple):
     """A metric and its cells, in the order of `columns_of`."""
 
@@ -66,10 +86,12 @@ class TableRow(NamedTuple):
     cells: list[Cell]
 
 
-def report_files(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> dict[str, str]:
+def report_files(
+    metrics: EvaluationMetrics, samples: Sequence[Sample], memorized: Memorized | None = None
+) -> dict[str, str]:
     """Return the contents of all files by name."""
     lines = (json.dumps(sample.to_json(), ensure_ascii=False) + "\n" for sample in samples)
-    contents = (render(metrics, samples), json.dumps(metrics.to_json(), indent=2) + "\n", "".join(lines))
+    contents = (render(metrics, samples, memorized), json.dumps(metrics.to_json(), indent=2) + "\n", "".join(lines))
     return dict(zip(FILES, contents, strict=True))
 
 
@@ -101,15 +123,9 @@ def metric_table(metrics: EvaluationMetrics) -> list[TableRow]:
     return table
 
 
-def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
-    """Render the page: a single file without external resources, in which all text from corpus and model is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onion_lightning.evaluation", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+def render(metrics: EvaluationMetrics, samples: Sequence[Sample], memorized: Memorized | None = None) -> str:
+    return render_page(
+        "evaluation/report.html.jinja",
         settings=metrics.settings,
         table=metric_table(metrics),
         samples=samples,
@@ -117,8 +133,20 @@ def render(metrics: EvaluationMetrics, samples: Sequence[Sample]) -> str:
         titles=titles_of(metrics),
         colors=colors_of(metrics),
         summary=summarize(metrics),
+        memorized=memorized,
         plots=[plot_losses(metrics), plot_lengths(metrics, samples), plot_style(metrics)],
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Render a page: a single file without external resources, in which all text from corpus and model is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onion_lightning", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(values)
 
 
 def summarize(metrics: EvaluationMetrics) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "Row",
     "ScoredArticle",
     "Task",
+    "TaskData",
     "choose_examples",
     "few_shot_prompt",
     "fit_shots",
@@ -89,7 +90,58 @@ class ScoredArticle:
     seconds: float | None = None
 
 
-class EvaluationData(pl.LightningDataModule):
+class TaskData(pl.LightningDataModule):
+    """Distributes tasks on the rows of a data module over the ranks.
+
+    Args:
+        datamodule: data module of the corpus.
+    """
+
+    stage = "test"  # what the data module checks its splits for
+    idle: Any = Task("base", [])  # a task without rows
+
+    def __init__(self, datamodule: OnionDataModule) -> None:
+        super().__init__()
+        self.datamodule = datamodule
+
+    def prepare_data(self) -> None:
+        assert self.trainer is not None
+        self.datamodule.fill_cache(self.trainer.is_global_zero)
+
+    def setup(self, stage: str) -> None:
+        """Load the corpus and choose the rows.
+
+        Raises:
+            OnionError: a split is too small.
+        """
+        self.datamodule.trainer = self.trainer
+        self.datamodule.setup(self.stage)
+        with together():
+            self.choose_rows(self.datamodule)
+
+    def choose_rows(self, data: OnionDataModule) -> None:
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, str]:
+        """Return what must be the same on all ranks."""
+        return self.datamodule.identity()
+
+    def tasks(self) -> list[Any]:
+        """Return the tasks; those of a rank are computed in this order."""
+        raise NotImplementedError
+
+    def predict_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        assert trainer is not None
+        # Whole tasks are distributed, so that the batch of a row, and with it the row's results, does not depend on the
+        # number of ranks. Empty tasks give all ranks as many, because ranks that share weights enter each step together.
+        tasks = self.tasks()
+        tasks += [self.idle] * (-len(tasks) % trainer.world_size)
+        own: Any = tasks[trainer.global_rank :: trainer.world_size]
+        return DataLoader(own, batch_size=None, collate_fn=lambda task: task)
+
+
+class EvaluationData(TaskData):
     """Builds the tasks from the test split of a data module.
 
     Args:
@@ -112,8 +164,7 @@ class EvaluationData(pl.LightningDataModule):
         best_of: int = 1,
         others: Sequence[str] = (),
     ) -> None:
-        super().__init__()
-        self.datamodule = datamodule
+        super().__init__(datamodule)
         self.shots = shots
         self.n = n
         self.batch_size = batch_size
@@ -128,33 +179,14 @@ class EvaluationData(pl.LightningDataModule):
         train = self.datamodule.texts["train"]
         return CopyIndex(train["headline"], train["article"])
 
-    def prepare_data(self) -> None:
-        assert self.trainer is not None
-        self.datamodule.fill_cache(self.trainer.is_global_zero)
-
-    def setup(self, stage: str) -> None:
-        """Sample the test headlines and the few-shot examples.
-
-        Raises:
-            OnionError: the test split or the training split is too small.
-        """
-        data = self.datamodule
-        data.trainer = self.trainer
-        data.setup("test")
-        with together():
-            self.choose_rows(data)
-
     def choose_rows(self, data: OnionDataModule) -> None:
+        """Sample the test headlines and the few-shot examples."""
         available = len(data.encoded["test"])
         self.check_size(available)
         count = min(self.n or DEFAULT_N, available)
         chosen = sorted(random.Random(data.seed).sample(range(available), count))
         examples, context = choose_examples(data, self.shots), data.context
         self.rows = [self.make_row(position, at, examples, context) for position, at in enumerate(chosen)]
-
-    def identity(self) -> dict[str, str]:
-        """Return what must be the same on all ranks."""
-        return self.datamodule.identity()
 
     def check_size(self, available: int) -> None:
         if available < 2:
@@ -178,16 +210,6 @@ class EvaluationData(pl.LightningDataModule):
         by_length = sorted(self.rows, key=lambda row: (len(row.completion), row.position))
         batches = [by_length[at : at + self.batch_size] for at in range(0, len(by_length), self.batch_size)]
         return [Task(system, batch) for system in self.systems for batch in batches]
-
-    def predict_dataloader(self) -> DataLoader:
-        trainer = self.trainer
-        assert trainer is not None
-        # Whole tasks are distributed, so that the batch of a row, and with it the row's results, does not depend on the
-        # number of ranks. Empty tasks give all ranks as many, because ranks that share weights enter each step together.
-        tasks = self.tasks()
-        tasks += [Task("base", [])] * (-len(tasks) % trainer.world_size)
-        own: Any = tasks[trainer.global_rank :: trainer.world_size]
-        return DataLoader(own, batch_size=None, collate_fn=lambda task: task)
 
 
 def choose_examples(datamodule: OnionDataModule, shots: int) -> list[list[int]]:

@@ -8,15 +8,13 @@ import jinja2
 from huggingface_hub import ModelCardData
 
 from onion_lightning.data.prompt import TEMPLATE
-from onion_lightning.errors import OnionError, reason
 from onion_lightning.export.licenses import find_license, license_note
 from onion_lightning.export.recipes import HEADLINE, gguf_commands, llama_command, vllm_command, vllm_request
 from onion_lightning.export.source import Source
-from onion_lightning.messages import tell
 from onion_lightning.pretrained.demo import WHEEL
-from onion_lightning.training.run_folder import read_run_config
+from onion_lightning.training.run_folder import find_figures, read_json, read_run_config
 
-__all__ = ["find_figures", "render_card"]
+__all__ = ["render_card"]
 
 DEMO_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SETTINGS = {  # of the adapters and the run, as the card names them
@@ -68,7 +66,8 @@ def render_card(source: Source, merged: bool, has_chat_template: bool, folder: s
             demo_origin=DEMO_ORIGIN,
             settings=settings_table(source),
             data=None if run is None else describe_data(run),
-            figures=find_figures(source.checkpoint),
+            figures=find_figures(source.checkpoint, Path("evaluation/metrics.json")),
+            memorized=find_figures(source.checkpoint, Path("memorization/memorize.json")),
             license=license_id,
             license_note=license_note(license_id),
             template=TEMPLATE,
@@ -126,27 +125,3 @@ def describe_data(run: Path) -> dict[str, Any] | None:
 def without_folder(path: str) -> str:
     file, mark, part = path.partition("::")  # a query or a sheet
     return f"{Path(file).name}{mark}{part}" if Path(file).expanduser().exists() else path
-
-
-def find_figures(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the content of `evaluation/metrics.json` beside a checkpoint or in the working directory; None without one.
-
-    Figures of another checkpoint, or of an earlier state of this one, are not used.
-    """
-    for file in (checkpoint.parent / "evaluation" / "metrics.json", Path("evaluation") / "metrics.json"):
-        if not file.is_file():
-            continue
-        metrics = read_json(file)
-        same = Path(metrics.get("settings", {}).get("checkpoint", "")).resolve() == checkpoint.resolve()
-        if same and file.stat().st_mtime >= checkpoint.stat().st_mtime:
-            return metrics
-        if same:
-            tell(f"{file}: is older than {checkpoint}, so its figures are not in the model card; run evaluate again.")
-    return None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise OnionError(f"{file}: cannot be read ({reason(error)}); remove it, or write it again.") from error

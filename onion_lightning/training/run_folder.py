@@ -1,5 +1,6 @@
 """Creates and locks the run's folder, moves an earlier run's files aside, and reads what a run left there."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from onion_lightning.pretrained.adapter_folder import is_adapter_folder, read_se
 from onion_lightning.ranks import on_rank_zero
 from onion_lightning.training.job.lock import lock_folder
 
-__all__ = ["RunFolder", "decoding_of_run", "move_aside", "read_run_config"]
+__all__ = ["RunFolder", "decoding_of_run", "find_figures", "move_aside", "read_json", "read_run_config"]
 
 DECODING = ("max_new_tokens", "temperature", "top_p", "repetition_penalty")
 RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "samples.txt", "corpus_report.json", "config.yaml")
@@ -108,3 +109,31 @@ def decoding_of_run(checkpoint: Path) -> dict[str, Any]:
     else:
         found = read_run_config(checkpoint.parent).get("model") or {}
     return {f"model.{name}": found[name] for name in DECODING if name in found}
+
+
+def find_figures(checkpoint: Path, name: Path) -> dict[str, Any] | None:
+    """Return the figures of a checkpoint that another command wrote, beside it or in the working directory; None without any.
+
+    Figures of another checkpoint, or of an earlier state of this one, are not used.
+
+    Args:
+        checkpoint: that the figures describe.
+        name: of the file, such as `evaluation/metrics.json`; may be absolute.
+    """
+    for file in dict.fromkeys((checkpoint.parent / name, name)):
+        if not file.is_file():
+            continue
+        figures = read_json(file)
+        same = Path(figures.get("settings", {}).get("checkpoint", "")).resolve() == checkpoint.resolve()
+        if same and file.stat().st_mtime >= checkpoint.stat().st_mtime:
+            return figures
+        if same:
+            tell(f"{file}: is older than {checkpoint}, so its figures are not used; write them again.")
+    return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OnionError(f"{file}: cannot be read ({reason(error)}); remove it, or write it again.") from error

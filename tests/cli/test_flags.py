@@ -8,6 +8,7 @@ from onion_lightning.cli.commands import (
     run_attend,
     run_evaluate,
     run_export,
+    run_memorize,
     run_plan,
     run_preview,
     run_serve,
@@ -84,6 +85,7 @@ BOUNDED = {
 }
 COMMANDS = {  # their values are checked in the tests of each command
     run_evaluate: "ckpt_path shots count batch_size best_of also output overwrite",
+    run_memorize: "ckpt_path count batch_size limit output overwrite",
     run_serve: "ckpt_path also host port max_queue votes export_votes share auth_file no_auth",
     run_export: "ckpt_path output merge gguf llama_cpp verify push overwrite",
     run_plan: "ckpt_path gpu network price_per_hour probe find_batch_size output overwrite",

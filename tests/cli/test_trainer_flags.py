@@ -238,6 +238,7 @@ OTHERS = {  # fit --ckpt_path is a resume
     "test": (),
     "predict": ("--data.headlines", "Area Man Wins"),
     "evaluate": ("--count", "2", "--shots", "0", "--output", "e", "--overwrite", "true", "--model.max_new_tokens", "4"),
+    "memorize": ("--count", "2", "--batch_size", "64", "--output", "m", "--overwrite", "true"),
     "attend": ("--text", TEXT, "--query", "San Francisco", "--key", "University of California", "--output", "a"),
     "export": ("--output", "x"),
     "plan": (),
@@ -250,7 +251,7 @@ BY_ROWS = {("val_check_interval", "1000"), ("val_check_interval", "3"), ("accumu
 BY_ROWS |= {("limit_train_batches", "3")}
 # With these `fit` would train nothing: other commands on a Trainer do not train.
 NOTHING = {(name, value) for name, value, says in BAD if says == "nothing"}
-# `evaluate` needs all batches; `limit_val_batches 0.01` is about validation.
+# `evaluate` and `memorize` need all batches; `limit_val_batches 0.01` is about validation.
 NOT_EVALUATE = {
     ("fast_dev_run", "1"),
     ("fast_dev_run", "true"),
@@ -304,6 +305,7 @@ def sensible(command: str) -> list[list[tuple[str, str]]]:
     skipped = {
         "fit": {"fast_dev_run", "max_steps", "max_epochs"},
         "evaluate": set(),
+        "memorize": set(),
         **{name: set() for name in OBEYED},
     }
     return [
@@ -311,7 +313,7 @@ def sensible(command: str) -> list[list[tuple[str, str]]]:
             (name, value)
             for name, value in filter(None, column)
             if name not in skipped.get(command, {"fast_dev_run"})
-            and not (command == "evaluate" and (name, value) in NOT_EVALUATE)
+            and not (command in ("evaluate", "memorize") and (name, value) in NOT_EVALUATE)
             and (name, value) != (IDLE.get(command), "0")
         ]
         for column in columns
@@ -358,9 +360,10 @@ def test_a_command_without_a_trainer_refuses_the_callbacks_that_fit_refuses(othe
     assert not wrong_refusal(*other(command, "--trainer.callbacks", configured(name)), f"{name}: is not supported: ")
 
 
+@pytest.mark.parametrize("command", ["evaluate", "memorize"])
 @pytest.mark.parametrize(("name", "value"), sorted(NOT_EVALUATE))
-def test_evaluate_refuses_to_skip_batches(other, name, value):
-    assert not wrong_refusal(*other("evaluate", f"--trainer.{name}={value}"), "evaluate needs all batches")
+def test_evaluate_and_memorize_refuse_to_skip_batches(other, command, name, value):
+    assert not wrong_refusal(*other(command, f"--trainer.{name}={value}"), f"{command} needs all batches")
 
 
 @pytest.mark.parametrize("command", IDLE)

@@ -3,12 +3,15 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
-from onion_lightning.export.card import find_figures
 from onion_lightning.export.licenses import find_license, license_note
+from onion_lightning.training.run_folder import find_figures
+
+FIGURES = Path("evaluation/metrics.json")
 
 
 @pytest.fixture
@@ -68,12 +71,20 @@ def test_figures_of_an_evaluation_of_the_same_checkpoint_are_in_the_card(card, m
     assert "-0.500 nats from that of the base model (95% interval -0.600 to -0.400)" in text
 
 
+def test_the_verdict_of_memorize_on_the_same_checkpoint_is_in_the_card(card, checkpoint):
+    assert "recites its training articles was not tested" in card().text
+    file = checkpoint.parent / "memorization" / "memorize.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"settings": {"checkpoint": str(checkpoint)}, "verdict": "Of 20 articles none."}))
+    assert "Of 20 articles none. This is the result of `python -m onion_lightning memorize`" in card().text
+
+
 def test_figures_of_another_checkpoint_or_of_an_earlier_state_are_not(metrics, checkpoint, capsys):
     os.utime(metrics, (1, 1))
-    assert find_figures(checkpoint) is None
+    assert find_figures(checkpoint, FIGURES) is None
     assert f"{metrics}: is older than {checkpoint}" in capsys.readouterr().err
     metrics.write_text(metrics.read_text().replace("best.ckpt", "last.ckpt"))
-    assert find_figures(checkpoint) is None
+    assert find_figures(checkpoint, FIGURES) is None
 
 
 def test_the_licenses_of_llama_and_the_demo_are_known():

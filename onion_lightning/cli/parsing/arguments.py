@@ -56,7 +56,11 @@ def prepare(args: Sequence[str]) -> list[str]:
         UsageError: `--data.headlines` is neither a headline nor a list of headlines, or there is no config of a name.
     """
     words = [plain_json(word) for word in split_flags(args)]
-    if words[:1] in (["evaluate"], ["verify"]):  # torchrun refuses --n, which abbreviates several of its own flags
+    if words[:1] in (
+        ["evaluate"],
+        ["memorize"],
+        ["verify"],
+    ):  # torchrun refuses --n, which abbreviates several of its own flags
         words = ["--count" if word == "--n" else word for word in words]
     words = join_repeated(words, "--also")
     forms = {"--data.headlines": headline_list, "--data.headlines+": headline_list, "--data.path": bracketed_path}

@@ -28,7 +28,7 @@ ADAPTERS = ("model.base_model", *FIXED_SHAPE)
 LOADED = (*ADAPTERS, "model.lora_alpha", "model.use_rslora")
 SPLIT = ("data.val_fraction", "data.test_fraction")  # with another split, training rows would count as held out
 TRAINING = ("fit", "plan", "preview")  # the commands that train, or show what training would see or take
-HELD_OUT = ("validate", "test", "evaluate")
+HELD_OUT = ("validate", "test", "evaluate", "memorize")
 
 
 def apply_checkpoint(

@@ -11,7 +11,13 @@ from onion_lightning.training.progress.position import Remaining
 
 __all__ = ["BatchLines"]
 
-TASKS = {"validate": "validation", "test": "test", "predict": "writing articles", "evaluate": "evaluation"}
+TASKS = {
+    "validate": "validation",
+    "test": "test",
+    "predict": "writing articles",
+    "evaluate": "evaluation",
+    "memorize": "memorization",
+}
 
 
 class BatchLines(pl.Callback):

@@ -40,6 +40,7 @@ def test_help_lists_every_command_and_no_library_prints_anything(shell):
         "test",
         "predict",
         "evaluate",
+        "memorize",
         "attend",
         "export",
         "plan",

@@ -4,7 +4,20 @@ import pytest
 
 from onion_lightning.cli.parsing.suggestions import FOREIGN_NAMES, suggest_command, suggest_flag
 
-COMMANDS = ("fit", "validate", "test", "predict", "evaluate", "attend", "export", "plan", "preview", "serve", "verify")
+COMMANDS = (
+    "fit",
+    "validate",
+    "test",
+    "predict",
+    "evaluate",
+    "memorize",
+    "attend",
+    "export",
+    "plan",
+    "preview",
+    "serve",
+    "verify",
+)
 
 
 def test_every_suggested_flag_exists(fit_flags):
