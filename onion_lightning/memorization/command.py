@@ -95,12 +95,8 @@ def publish(
     write_folder(folder, report_files(result, rows, tokenizer))
     for logger in loggers:
         if isinstance(logger, CarefulWandbLogger):
-            found = {score: one.auc for score, one in result.membership["training"].items()}
-            summary = {
-                "verdict": result.verdict,
-                "verbatim": result.verbatim,
-                **{f"auc/{s}": v for s, v in found.items()},
-            }
+            summary: dict[str, Any] = {"verdict": result.verdict, "verbatim": result.verbatim}
+            summary |= {f"auc/{score}": one.auc for score, one in result.membership["training"].items()}
             logger.log_summary({f"memorization/{name}": value for name, value in summary.items()})
     show_memorization(result, exposed_rows(rows, tokenizer), folder)
     return result

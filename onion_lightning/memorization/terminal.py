@@ -30,9 +30,9 @@ def show_memorization(result: Memorization, exposed: Sequence[Exposed], folder: 
         rate = f"under {RESOLVED} held-out" if one.true_positives is None else f"{one.true_positives:.1%}"
         membership.add_row(f"{title}, {note.lower()}", interval, rate)
     most = make_table("most exposed", "longest run", "loss", "base")
-    for one in exposed[:SHOWN]:
-        scores = one.row.scores
-        most.add_row(one.row.row.headline, str(one.longest), f"{scores['tuned']:.2f}", f"{scores['base']:.2f}")
+    for article in exposed[:SHOWN]:
+        scores = article.row.scores
+        most.add_row(article.row.row.headline, str(article.longest), f"{scores['tuned']:.2f}", f"{scores['base']:.2f}")
     for table in (extraction, membership, most):
         Console(stderr=True).print(table)
     for line in (*result.notes, result.verdict):
