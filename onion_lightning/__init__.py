@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoding", "EffectSettings", "OnionDataModule", "OnionModule", "attend", "write_articles"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 MODULES = {
     "Decoding": "onion_lightning.model.decoding",

@@ -3,10 +3,12 @@
 import ast
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 import onion_lightning
 from onion_lightning.cli.onion_cli import OnionCLI
@@ -128,3 +130,16 @@ def test_each_package_says_in_two_lines_what_it_is_for_and_what_it_may_import():
 def test_no_package_has_more_than_ten_modules():
     for folder in {file.parent for file in PACKAGE.rglob("__init__.py")}:
         assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= 10, folder
+
+
+def test_badges_citation_and_changelog_are_those_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    badges = dict(re.findall(r"badge/(\w+)-(.+?)-\w+\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert badges["license"] == project["license"]
+    assert badges["python"] == project["requires-python"].removeprefix(">=") + "%2B"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == onion_lightning.__version__
+    assert citation["license"] == project["license"]
+    assert f"\n## {onion_lightning.__version__} - {citation['date-released']}\n" in (ROOT / "CHANGELOG.md").read_text(
+        "utf-8"
+    )
