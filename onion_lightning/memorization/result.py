@@ -143,7 +143,7 @@ def summarize(rows: Sequence[ProbedRow], settings: dict[str, Any], notes: list[s
     membership = {
         part: {score: try_membership([one.scores[score] for one in own], held_out[score], seed) for score in SCORES}
         for part, own in parts.items()
-        if part != "held_out"
+        if part != "held_out" and len(own) > 1  # an interval needs two
     }
     continued = {part: [one.is_verbatim() for one in own if one.continuations] for part, own in parts.items()}
     counts = {part: (sum(found), len(found)) for part, found in continued.items()}

@@ -34,10 +34,10 @@ def test_the_more_often_a_canary_was_inserted_the_more_of_it_is_extracted(run, m
             way["longest"] for ways in found for way in ways if (way["system"], way["decoding"]) == ("tuned", "greedy")
         ]
         longest.append(sum(runs) / len(runs))
-    print(longest, result["verdict"])
     assert longest == sorted(longest)
     assert longest[0] < 10
     assert longest[-1] == 50
     assert "with near-duplicates" in result["verdict"]
     parts = {one["part"] for one in result["extraction"]}
-    assert parts == {"training", "once", "repeated", "held_out"} == {*result["membership"], "held_out"}
+    assert parts == {"training", "once", "repeated", "held_out"}
+    assert set(result["membership"]) == {"training", "repeated"}  # one article has no interval
