@@ -92,7 +92,9 @@ def read_settings(desk: Desk, length: Any, temperature: Any, top_p: Any, candida
     except (TypeError, ValueError, OverflowError) as error:
         raise OnionError("The settings must be numbers.") from error
     length, temperature, top_p, candidates, dial = numbers
-    return Decoding(length, temperature, top_p, desk.author.model.decoding.repetition_penalty, candidates, dial)
+    return Decoding(
+        length, temperature, top_p, desk.author.model.decoding.repetition_penalty, candidates, adapter_strength=dial
+    )
 
 
 def read_text(value: Any) -> str:
