@@ -13,6 +13,7 @@ import csv
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -58,10 +59,14 @@ def _working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 @pytest.fixture(autouse=True)
 def _in_the_working_directory(_working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Assert that a test leaves nothing there: it would change the next one."""
+    """Assert that a test leaves nothing there, and remove it: it would change the next one."""
     monkeypatch.chdir(_working_directory)
     yield
-    assert list(_working_directory.iterdir()) == []
+    left = sorted(path.name for path in _working_directory.iterdir())
+    for name in left:
+        path = _working_directory / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert left == []
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,6 +38,7 @@ def isolate() -> tempfile.TemporaryDirectory[str] | None:
         "HF_HOME": str(own / "hf"),
         "NETRC": str(own / "netrc"),  # without an account of W&B
         "WANDB_CONFIG_DIR": str(own / "wandb"),
+        "WANDB_DIR": str(own),  # not the working directory, where W&B makes a folder besides that of the logger
     }
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1"]))
