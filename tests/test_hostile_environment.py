@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.conftest import ROOT
 
@@ -47,9 +50,11 @@ VARIABLES = """
 """.split()
 
 
-def test_tests_of_every_kind_pass_in_a_hostile_environment(tmp_path):
-    clone, temporary, programs = (tmp_path / name for name in ("used clone", "temporäre Dateien", "bin"))
-    for folder in (temporary, programs, *(clone / name for name in LEFT)):
+def test_tests_of_every_kind_pass_in_a_hostile_environment(tmp_path, request):
+    clone, programs = tmp_path / "used clone", tmp_path / "bin"
+    temporary = Path(tempfile.mkdtemp(prefix="temporäre Dateien "))  # a socket's path has at most 107 bytes
+    request.addfinalizer(lambda: shutil.rmtree(temporary))
+    for folder in (programs, *(clone / name for name in LEFT)):
         folder.mkdir(parents=True)
         (folder / "of another program").touch()
     for name in ("srun", "scontrol"):

@@ -191,7 +191,8 @@ def private_uses(file: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            found += [alias.name for alias in node.names if alias.name.startswith("_")]
+            names = [alias.name for alias in node.names]
+            found += [name for name in names if name.startswith("_") and not name.endswith("__")]
             found += [node.module for part in (node.module or "").split(".") if part.startswith("_")]
         elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
             own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
