@@ -68,7 +68,7 @@ def check_empty(options: Mapping[str, Any]) -> None:
     """Refuse empty strings: an empty path would mean the current folder, and an empty name nothing at all."""
     values = {
         name: options.get(name)
-        for name in ("ckpt_path", "output", "push", "text_file", "host", "votes", "export_votes")
+        for name in ("ckpt_path", "output", "push", "text_file", "host", "auth_file", "votes", "export_votes")
     }
     for section in SECTIONS:
         values |= {f"{section}.{name}": value for name, value in vars(options[section]).items()}
