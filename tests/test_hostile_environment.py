@@ -53,7 +53,9 @@ VARIABLES = """
 def test_tests_of_every_kind_pass_in_a_hostile_environment(tmp_path, request):
     clone, programs = tmp_path / "used clone", tmp_path / "bin"
     temporary = Path(tempfile.mkdtemp(prefix="temporäre Dateien "))  # a socket's path has at most 107 bytes
-    request.addfinalizer(lambda: shutil.rmtree(temporary))
+    request.addfinalizer(
+        lambda: shutil.rmtree(temporary, ignore_errors=True)
+    )  # processes that end delete files in it, too
     for folder in (programs, *(clone / name for name in LEFT)):
         folder.mkdir(parents=True)
         (folder / "of another program").touch()
