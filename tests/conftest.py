@@ -24,6 +24,7 @@ import pytest
 import torch
 
 from tests.tiny import sample_rows, save_tiny_base
+from tests.warm import READ_LATE, run_warm
 
 if TYPE_CHECKING:  # the package is imported inside the tests, where warnings are errors
     from onion_lightning.data.collate import Batch
@@ -168,17 +169,20 @@ def refused(flags: Flags, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
 
 
 @pytest.fixture
-def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs a command in a separate process."""
 
     def command(words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+        # W&B of this process would serve the other one, too
+        environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"} | more
+        if READ_LATE.issuperset(more):
+            return run_warm(words, environment, tmp_path_factory.mktemp("streams"))
         return subprocess.run(
             [sys.executable, "-m", "onion_lightning", *words],
             capture_output=True,
-            encoding=more.get("PYTHONIOENCODING", "utf-8"),
+            encoding="utf-8",
             timeout=240,
-            # W&B of this process would serve the other one, too
-            env={k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | more,
+            env=environment,
             check=False,
         )
 

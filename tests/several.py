@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from onion_lightning.private_api import TorchDispatchMode
+from tests.warm import IMPORTED
 
 
 class GatherCount(TorchDispatchMode):
@@ -27,15 +28,6 @@ class GatherCount(TorchDispatchMode):
             self.received += args[0].nbytes - args[1].nbytes  # of all ranks, and its own
             self.times += 1
         return func(*args, **(kwargs or {}))
-
-
-IMPORTED = [
-    "tests.conftest",
-    "onion_lightning.cli.main",
-    "onion_lightning.model.module",
-    "onion_lightning.data.module",
-    "peft",
-]
 
 
 def work(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import adapters, curve, ranks, records
+from tests.warm import start_command
 
 HEADLINES = '["Egg Wins", "A Longer Headline Of Many Words", "Third", "Fourth One Here", "Fifth"]'
 
@@ -75,7 +76,7 @@ def test_bad_input_under_ddp_is_reported_once(flags, shell):
 
 
 @pytest.fixture
-def two_nodes(flags):
+def two_nodes(flags, tmp_path):
     """Returns a function that runs a command on two nodes with one rank each, as Lightning starts them from its variables.
 
     It takes the flags of each node, and returns exit status and standard error of each.
@@ -84,12 +85,16 @@ def two_nodes(flags):
     def run(*words_of_nodes):
         port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         layout = ("--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp")
+        logs = [tmp_path / f"log of node {node}" for node in range(len(words_of_nodes))]
         processes = []
         for node, words in enumerate(words_of_nodes):
-            line = [sys.executable, "-m", "onion_lightning", *flags(*words, *layout)]
-            environment = os.environ | port | {"NODE_RANK": str(node)}
-            processes.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment))
-        return [(process.communicate(timeout=240)[1], process.returncode) for process in processes]
+            with logs[node].open("w") as log:
+                environment = os.environ | port | {"NODE_RANK": str(node)}
+                streams = (log.fileno(), log.fileno())
+                processes.append(start_command(flags(*words, *layout), environment, *streams))
+        for process in processes:
+            process.join(240)
+        return [(log.read_text(), process.exitcode) for log, process in zip(logs, processes, strict=True)]
 
     return run
 

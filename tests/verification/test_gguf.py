@@ -1,8 +1,6 @@
 """A GGUF file of the merged weights is a form of the export: the same, or named where it differs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import gguf
@@ -100,16 +98,16 @@ def test_a_gguf_file_of_the_merged_weights_is_the_same_model(exported, verify, t
 
 @pytest.mark.parametrize("progress", ["lines", "none"])
 def test_a_log_file_gets_a_line_or_none_and_no_bar_while_a_gguf_file_is_read(
-    exported, flags, checkpoint, tiny_base, tmp_path, progress
+    exported, flags, shell, checkpoint, tiny_base, progress
 ):
     folder = exported("--merge", "true")
     write_gguf(tiny_base, folder, "F32")
     words = flags("verify", "--path", str(folder), "--ckpt_path", str(checkpoint), "--count", "3", *SHORT)
     words.remove("--trainer.enable_progress_bar")
     words[words.index("false")] = f"--progress={progress}"
-    with (tmp_path / "log").open("w") as log:
-        subprocess.run([sys.executable, "-m", "onion_lightning", *words], stderr=log, check=True)
-    text = (tmp_path / "log").read_text()
+    done = shell(words)
+    assert done.returncode == 0, done.stderr
+    text = done.stderr
     assert (" loading model.gguf\n" in text) == (progress == "lines")
     assert "Converting" not in text
     assert "it/s" not in text

@@ -3,10 +3,10 @@
 import contextlib
 import os
 import re
-import subprocess
-import sys
 
 import pytest
+
+from tests.warm import start_command
 
 BAR = ("--trainer.enable_progress_bar", "true")
 
@@ -26,12 +26,12 @@ def test_progress_is_one_line_on_terminals_of_any_usual_width(shell, flags, colu
 
 def test_a_terminal_gets_the_bar_and_results_stay_on_standard_output(flags, tmp_path):
     terminal, stderr = os.openpty()
-    command = [sys.executable, "-m", "onion_lightning", *flags("test", *BAR)]
     with (tmp_path / "results.txt").open("w") as results:
-        process = subprocess.Popen(command, stdout=results, stderr=stderr, text=True)
+        process = start_command(flags("test", *BAR), dict(os.environ), results.fileno(), stderr)
     os.close(stderr)
     shown = read_all(terminal)
-    assert process.wait() == 0, shown
+    process.join()
+    assert process.exitcode == 0, shown
     assert re.search(r"Testing.*batch +\d+ of \d+", shown)
     assert not re.search(r"test: \d+ of", shown)
     assert "test/loss" in (tmp_path / "results.txt").read_text()

@@ -3,12 +3,11 @@
 import logging
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from onion_lightning.training.progress.batch_lines import BatchLines
+from tests.warm import start_command
 
 LINES = ("--trainer.enable_progress_bar", "true")
 HEADLINES = ("--data.headlines", '["Egg Wins", "Egg Loses"]', "--data.batch_size", "1")
@@ -65,8 +64,9 @@ def test_validate_and_test_count_batches(run, caplog, command, task):
 def test_a_closed_pipe_does_not_stop_a_command(flags, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "onion_lightning", *flags("predict", *LINES, *HEADLINES)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, timeout=240, check=False)
+    with (tmp_path / "stdout").open("w") as output:
+        process = start_command(flags("predict", *LINES, *HEADLINES), dict(os.environ), output.fileno(), writer)
     os.close(writer)
-    assert done.returncode == 0
+    process.join()
+    assert process.exitcode == 0
     assert (tmp_path / "articles.jsonl").exists()
