@@ -70,26 +70,6 @@ def _in_the_working_directory(_working_directory: Path, monkeypatch: pytest.Monk
     assert left == []
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _remember_predictions() -> Iterator[None]:
-    """Predict the memory of the same model and flags once: every `fit` does so when it starts, and `plan` several times."""
-    from onion_lightning.planning import start_line
-    from onion_lightning.planning.report import result
-
-    known: dict[str, Any] = {}
-    predict = start_line.predict_memory
-
-    def remember(config: Any, **flags: Any) -> Any:
-        key = config.to_json_string() + repr(flags)
-        if key not in known:
-            known[key] = predict(config, **flags)
-        return known[key]
-
-    start_line.predict_memory = result.predict_memory = remember
-    yield
-    start_line.predict_memory = result.predict_memory = predict
-
-
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_llama")

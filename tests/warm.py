@@ -102,7 +102,7 @@ def run_module(words: list[str], environment: dict[str, str]) -> NoReturn:
         runpy.run_module("onion_lightning", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code
-    except Exception:
+    except Exception:  # noqa: BLE001 # as the interpreter does
         traceback.print_exc()
         status = 1
     threading._shutdown()

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from onion_lightning.errors import OnionError, shorten
 from onion_lightning.model.base_model import LoadIn
-from onion_lightning.model.frozen_linear import Int8Linear, Nf4Linear
+from onion_lightning.model.frozen_linear import PIECE, Int8Linear, Nf4Linear
 from onion_lightning.model.module import OnionModule
 from onion_lightning.private_api import FakeTensorMode
 
@@ -66,9 +66,19 @@ def quantize(base: PreTrainedModel, load_in: LoadIn, dtype: torch.dtype) -> None
             base.set_submodule(name, kind(layer, dtype))
 
 
+class TracedInt8Linear(Int8Linear):
+    """Dequantizes the first piece only: each takes the memory of the one before it, and tracing all of them takes long."""
+
+    def dequantize_pieces(self) -> torch.Tensor:
+        weight = torch.empty(self.weight.shape, dtype=self.output_dtype)
+        rows = slice(max(1, PIECE // self.in_features))
+        weight[rows] = torch.mul(self.weight[rows], self.scale[rows])
+        return weight
+
+
 def int8_layer(layer: torch.nn.Linear, dtype: torch.dtype) -> Int8Linear:
     weight = torch.empty(layer.weight.shape, dtype=torch.int8)
-    return Int8Linear(weight, torch.empty(layer.out_features), layer.bias, dtype)
+    return TracedInt8Linear(weight, torch.empty(layer.out_features), layer.bias, dtype)
 
 
 def nf4_layer(layer: torch.nn.Linear, dtype: torch.dtype) -> Nf4Linear:

@@ -13,8 +13,9 @@ from onion_lightning.messages import is_rank_zero, tell
 from onion_lightning.model.base_model import avoid_cudnn_attention, compute_dtype
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.sharding.layers import Shard, check_ranks
-from onion_lightning.planning.memory import MemoryPlan, SharedLayers, flags_of, predict_memory
+from onion_lightning.planning.memory import MemoryPlan, SharedLayers, flags_of
 from onion_lightning.planning.out_of_memory import remedies, wider_shard
+from onion_lightning.planning.remembered import recall_memory
 from onion_lightning.pretrained.locate import load_config
 from onion_lightning.private_api import attention_kernel
 
@@ -77,7 +78,7 @@ def plan_memory(trainer: pl.Trainer, module: OnionModule, rows: int, length: int
         NoSuchLayersError: the model has none of the layers to adapt.
     """
     try:
-        return predict_memory(
+        return recall_memory(
             load_config(module.base_model),
             **flags_of(module),
             precision=str(trainer.precision),

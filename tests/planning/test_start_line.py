@@ -82,7 +82,7 @@ def test_a_model_that_cannot_be_traced_is_trained_anyway(line, monkeypatch):
     def fail(*args: object, **flags: object) -> None:
         raise start_line.OnionError("cannot be predicted")
 
-    monkeypatch.setattr(start_line, "predict_memory", fail)
+    monkeypatch.setattr(start_line, "recall_memory", fail)
     [found] = line("--trainer.limit_val_batches", "0")
     assert "Expected memory: unknown of" in found
 

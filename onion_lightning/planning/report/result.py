@@ -10,8 +10,9 @@ from transformers import PretrainedConfig
 from onion_lightning.data.module import OnionDataModule
 from onion_lightning.model.module import OnionModule
 from onion_lightning.model.sharding.layers import check_ranks
-from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, flags_of, predict_memory
+from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, flags_of
 from onion_lightning.planning.out_of_memory import wider_shard
+from onion_lightning.planning.remembered import recall_memory
 from onion_lightning.planning.report.cards import CARDS
 from onion_lightning.planning.report.cost import Cost, estimate_cost, flops_of, step_seconds
 from onion_lightning.planning.report.fitting import Predict, Remedy, Setup, batch_sizes, find_remedies, largest
@@ -150,7 +151,7 @@ def predictor(config: PretrainedConfig, module: OnionModule, target: Target, art
     @cache
     def predict(setup: Setup) -> MemoryPlan:
         changed = {"load_in": setup.load_in, "gradient_checkpointing": setup.checkpointing}
-        return predict_memory(
+        return recall_memory(
             config,
             **flags_of(module) | changed,
             precision=target.precision,
