@@ -22,7 +22,7 @@ TESTS = """
     export/test_push.py::test_without_a_token_the_files_are_listed_and_nothing_is_uploaded
     preview/test_command.py::test_the_same_flags_give_the_same_files
     serving/test_server.py::test_only_the_page_and_its_api_are_answered
-    test_ddp.py::test_torchrun_runs_the_command
+    test_traffic.py
     test_documents.py
     test_fit.py::test_only_fit_logs
     test_launch_scripts.py::test_srun_starts_the_command_with_the_flags_of_sbatch
