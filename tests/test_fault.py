@@ -248,6 +248,7 @@ def test_a_run_writes_only_where_it_was_told_to(flags, start, tmp_path):
         "WANDB_DIR": places["wandb"],
         "HF_HOME": places["cache"],
         "HF_DATASETS_CACHE": places["cache"] / "datasets",
+        "ONION_LIGHTNING_CACHE": places["cache"] / "onion_lightning",
         "PYTHONPATH": ROOT,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
