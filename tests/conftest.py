@@ -70,6 +70,25 @@ def _in_the_working_directory(_working_directory: Path, monkeypatch: pytest.Monk
     assert left == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _remember_flags() -> Iterator[None]:
+    """Build the parsers of all commands once: each error of a parser does so, which takes a second, to suggest flags."""
+    from onion_lightning.cli.onion_cli import OnionCLI
+
+    known: dict[Any, dict[str, list[str]]] = {}
+    build = OnionCLI.all_flags
+
+    def remember(cli: OnionCLI) -> dict[str, list[str]]:
+        classes = (cli.model_class, cli.datamodule_class)
+        if classes not in known:
+            known[classes] = build(cli)
+        return known[classes]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnionCLI, "all_flags", remember)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_llama")
