@@ -60,7 +60,7 @@ def test_the_job_of_the_script_is_requeued_and_its_log_has_both_runs(slurm, subm
     slurm.wait(job, "COMPLETED")
     printed = (tmp_path / "log").read_text()
     assert "the last completed step is saved" in printed
-    assert f"SLURM requeues job {job}" in printed
+    assert f"Requeueing job {job}, which resumes by itself." in printed
     assert "This job was requeued: resuming from step" in printed
     assert printed.count("Done: step 10") == 1
     assert sorted(curve(tmp_path / "run")) == list(range(10))
