@@ -26,8 +26,9 @@ from contenders import machine
 
 from onion_lightning.data.corpus import split_of
 from onion_lightning.data.prompt import format_prompt
-from onion_lightning.model.decoding import Decoding, write_articles
+from onion_lightning.model.decoding import Decoding
 from onion_lightning.model.module import OnionModule
+from onion_lightning.model.writing.best_of import write_articles
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLE = ROOT / "onion_lightning" / "data" / "sample" / "onion_sample.csv"
