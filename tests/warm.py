@@ -1,7 +1,7 @@
 """Runs commands in processes of their own that are forked from a server which has imported the libraries once.
 
-Importing them takes ten seconds of a core, and the ranks of a command import them again. A test that kills processes, or sets
-variables that libraries read when they are imported, starts `python -m onion_lightning` itself.
+Importing them takes several seconds of a core, and the ranks of a command import them again. A test that kills processes, or
+sets variables that libraries read when they are imported, starts `python -m onion_lightning` itself.
 """
 
 import atexit
@@ -87,7 +87,7 @@ def run_command(words: list[str], environment: dict[str, str], folder: str, outp
         os.close(stream.descriptor)
     os.chdir(folder)
     devices = [after for word, after in itertools.pairwise(words) if word == "--trainer.devices"]
-    spares = [Spare() for _ in range(1, int(devices[-1]) if devices else 1)]
+    spares = [Spare() for _ in range(1, int(devices[-1]) if devices and devices[-1].isdigit() else 1)]
     subprocess_script.subprocess = SimpleNamespace(Popen=lambda command, env, **_: spares.pop().start(command, env))
     run_module(words, environment)
 
