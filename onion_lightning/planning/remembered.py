@@ -29,15 +29,17 @@ def recall_memory(config: PretrainedConfig, **flags: Any) -> MemoryPlan:
         OnionError: as `predict_memory`, whose errors are not kept.
     """
     file = cache_dir() / "memory" / f"{fingerprint(config, flags)}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
         known = json.loads(file.read_text())
         return MemoryPlan(**known | {"shared": known["shared"] and SharedLayers(**known["shared"])})
     plan = predict_memory(config, **flags)
+    part = file.with_name(f"{uuid.uuid4().hex}.part")  # other processes may predict the same
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{uuid.uuid4().hex}.part")  # other processes may predict the same
         part.write_text(json.dumps(asdict(plan)))
         part.replace(file)
+    with contextlib.suppress(OSError):
+        part.unlink()  # a full disk, or a file that cannot be replaced
     return plan
 
 

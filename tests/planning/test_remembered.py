@@ -52,14 +52,18 @@ def test_a_base_model_that_was_moved_is_the_same(recall, tiny_base, tmp_path):
     assert recall()[1] == 1
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.write_text('{"linear": 1'), lambda file: file.write_text("[]"),
-                                    lambda file: (file.unlink(), file.mkdir())])  # fmt: skip
-def test_a_file_that_is_damaged_or_cannot_be_replaced_stops_nothing(recall, tmp_path, damage):
+@pytest.mark.parametrize("text", ['{"linear": 1', "[]", "{}", '{"shared": {}}', None])
+def test_a_file_that_is_damaged_or_cannot_be_replaced_stops_nothing(recall, tmp_path, text):
     plan, _ = recall()
     [file] = (tmp_path / "cache" / "memory").iterdir()
     assert json.loads(file.read_text())["linear"] == plan.linear
-    damage(file)
+    file.unlink()
+    if text is None:
+        file.mkdir()
+    else:
+        file.write_text(text)
     assert recall() == (plan, 2)
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(recall, tmp_path):

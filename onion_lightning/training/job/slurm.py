@@ -42,9 +42,8 @@ def requeue(signum: int) -> bool:
     if job.get("Requeue") == "0":
         tell(f"SLURM does not requeue job {number}: it was submitted with --no-requeue.")
         return False
-    tell(
-        f"Requeueing job {number}, which resumes by itself."
-    )  # now: SLURM may kill this process before `scontrol` returns
+    # Said now, because SLURM may kill this process before `scontrol` returns.
+    tell(f"Requeueing job {number}, which resumes by itself.")
     status, words = scontrol("requeue", number)
     if status != 0:
         tell(f"SLURM did not requeue job {number} ({words or 'scontrol failed'}).")
