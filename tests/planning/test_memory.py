@@ -11,9 +11,9 @@ from onion_lightning.data.collate import Batch, collate
 from onion_lightning.data.sampler import MicroBatch
 from onion_lightning.errors import OnionError
 from onion_lightning.model.base_model import compute_dtype, load_model
-from onion_lightning.model.frozen_linear import Nf4Linear
+from onion_lightning.model.frozen_linear import PIECE, Int8Linear, Nf4Linear
 from onion_lightning.model.optimization.optimizer import adamw_with_cosine
-from onion_lightning.planning.fake_model import frozen_linear_layers, nf4_layer, tensors_of
+from onion_lightning.planning.fake_model import frozen_linear_layers, int8_layer, nf4_layer, tensors_of
 from onion_lightning.planning.live_memory import LiveMemory, storage_bytes
 from onion_lightning.planning.memory import CUDA_CONTEXT, MemoryPlan, predict_memory
 from onion_lightning.planning.tracer import Tracer
@@ -171,6 +171,20 @@ def test_live_memory_counts_what_is_alive_and_no_view_or_older_tensor():
         assert (memory.now, memory.peak) == (1000, 2000)
         memory.reset_peak()
         assert memory.peak == two.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [8, 2000])
+def test_a_traced_8_bit_layer_needs_the_memory_of_the_real_one(dtype, rows):
+    layer = torch.nn.Linear(1536, rows)
+    real = Int8Linear(torch.zeros(rows, 1536, dtype=torch.int8), torch.ones(rows), layer.bias, dtype)
+    found = []
+    for one in (real, int8_layer(layer, dtype)):
+        with LiveMemory() as memory:
+            weight = one.dequantize()
+        found.append((memory.now, memory.peak, weight.shape, weight.dtype))
+    assert found[0] == found[1]
+    assert found[0][:2] == (rows * 1536 * 2, rows * 1536 * 2 + min(rows * 1536, PIECE // 1536 * 1536) * 4)
 
 
 def test_what_logsumexp_allocates_inside_its_kernel_is_counted():
